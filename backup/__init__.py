@@ -1,0 +1,1 @@
+"""Encrypted, signed, checked snapshots of directories."""

@@ -1,0 +1,1 @@
+"""The archive inside a snapshot, readable by any tar."""

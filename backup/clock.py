@@ -1,0 +1,14 @@
+"""The only place that reads the wall clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+"""Returns the present moment as an aware ``datetime`` in UTC."""
+
+
+def system_clock() -> datetime:
+    """Return the present moment, in UTC."""
+    return datetime.now(UTC)  # noqa: TID251 - this is the one place

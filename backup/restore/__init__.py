@@ -1,0 +1,1 @@
+"""Getting entries of a snapshot back, below one directory and nowhere else."""

@@ -1,0 +1,1 @@
+"""The snapshot file, format 1: bytes in, bytes out (docs/FORMAT.md)."""

@@ -1,0 +1,201 @@
+"""Pieces: each one complete xz stream, zstd frame, gzip member or bzip2 stream.
+
+Such streams may be put together and cut anywhere, so the archive pieces of a full snapshot, in
+their order, are a ``tar.xz`` (or ``tar.zst`` …) that any tool reads.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import struct
+import sys
+import zlib
+from typing import TYPE_CHECKING
+
+from backup.errors import InvalidArgumentError, LimitError, MalformedError
+from backup.model import ArchiveType
+
+if TYPE_CHECKING or sys.version_info < (3, 14):
+    from backports import zstd
+else:
+    from compression import zstd
+
+DEFAULT_LEVELS = {
+    ArchiveType.TAR_XZ: 6,
+    ArchiveType.TAR_ZST: 3,
+    ArchiveType.TAR_GZ: 6,
+    ArchiveType.TAR_BZ2: 9,
+    ArchiveType.TAR: 0,
+}
+LEVELS = {
+    ArchiveType.TAR_XZ: range(10),
+    ArchiveType.TAR_ZST: range(1, 20),
+    ArchiveType.TAR_GZ: range(1, 10),
+    ArchiveType.TAR_BZ2: range(1, 10),
+    ArchiveType.TAR: range(1),
+}
+_XZ_MEMORY = 192 * 1024 * 1024
+_ZSTD_WINDOW_LOG = 27
+_LZMA2_CHUNK = 65536
+_STORED_RATIO = 0.98
+_TRIAL_LEAST = 64 * 1024
+
+
+def check_level(archive: ArchiveType, level: int | None) -> int:
+    """Return ``level``, or the archive type's default for ``None``.
+
+    Raises:
+        InvalidArgumentError: The archive type has no such level.
+    """
+    if level is None:
+        return DEFAULT_LEVELS[archive]
+    levels = LEVELS[archive]
+    if level not in levels:
+        raise InvalidArgumentError(
+            f"{archive} has levels {levels.start} to {levels.stop - 1}, not {level}"
+        )
+    return level
+
+
+def metadata_archive(archive: ArchiveType) -> ArchiveType:
+    """Return how index, chunk list and end pieces are compressed in a snapshot of ``archive``.
+
+    As the archive itself, but gzip where the archive is not compressed at all.
+    """
+    return ArchiveType.TAR_GZ if archive is ArchiveType.TAR else archive
+
+
+def compress(archive: ArchiveType, level: int, plain: bytes | bytearray | memoryview) -> bytes:
+    """Return one complete stream that holds ``plain``."""
+    match archive:
+        case ArchiveType.TAR_XZ:
+            return _compress_xz(level, plain)
+        case ArchiveType.TAR_ZST:
+            options: dict[int, int] = {
+                zstd.CompressionParameter.compression_level: level,
+                zstd.CompressionParameter.checksum_flag: 1,
+            }
+            return zstd.compress(plain, options=options)
+        case ArchiveType.TAR_GZ:
+            return _compress_gzip(level, plain)
+        case ArchiveType.TAR_BZ2:
+            return bz2.compress(plain, level)
+        case ArchiveType.TAR:
+            return bytes(plain)
+
+
+def decompress(archive: ArchiveType, piece: bytes | memoryview, *, plain_length: int) -> bytes:
+    """Return what the single stream ``piece`` holds: exactly ``plain_length`` bytes.
+
+    Raises:
+        MalformedError: The piece is not one complete stream of that length.
+    """
+    plain = decompress_up_to(archive, piece, limit=plain_length)
+    if len(plain) != plain_length:
+        raise MalformedError(f"a piece holds {len(plain)} bytes instead of {plain_length}")
+    return plain
+
+
+def decompress_up_to(archive: ArchiveType, piece: bytes | memoryview, *, limit: int) -> bytes:
+    """Return what the single stream ``piece`` holds, never more than ``limit`` bytes.
+
+    Raises:
+        LimitError: It holds more.
+        MalformedError: It is not one complete stream.
+    """
+    if archive is ArchiveType.TAR:
+        plain, complete = bytes(piece[: limit + 1]), True
+    else:
+        plain, complete = _decompress(archive, piece, limit + 1)
+    if len(plain) > limit:
+        raise LimitError(f"a piece holds more than the {limit} bytes that it may")
+    if not complete:
+        raise MalformedError("a piece is not one complete stream")
+    return plain
+
+
+def _decompress(archive: ArchiveType, piece: bytes | memoryview, most: int) -> tuple[bytes, bool]:
+    try:
+        if archive is ArchiveType.TAR_GZ:
+            inflater = zlib.decompressobj(wbits=31)
+            plain = inflater.decompress(piece, most)
+            # The trailer is only read once more output is asked for.
+            plain += inflater.decompress(inflater.unconsumed_tail, 1) if len(plain) < most else b""
+            return plain, inflater.eof and not inflater.unused_data
+        decoder = _decoder(archive)
+        plain = decoder.decompress(piece, most)
+        while not decoder.eof and len(plain) < most:
+            more = decoder.decompress(b"", most - len(plain))
+            if not more:
+                break
+            plain += more
+        return plain, decoder.eof and not decoder.unused_data
+    except (lzma.LZMAError, zlib.error, zstd.ZstdError, OSError, EOFError, ValueError) as error:
+        raise MalformedError(f"a piece is not a {archive} stream") from error
+
+
+def _decoder(
+    archive: ArchiveType,
+) -> lzma.LZMADecompressor | bz2.BZ2Decompressor | zstd.ZstdDecompressor:
+    if archive is ArchiveType.TAR_XZ:
+        return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    if archive is ArchiveType.TAR_BZ2:
+        return bz2.BZ2Decompressor()
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    return zstd.ZstdDecompressor(options=options)
+
+
+def _compress_gzip(level: int, plain: bytes | bytearray | memoryview) -> bytes:
+    deflater = zlib.compressobj(level, zlib.DEFLATED, 31)
+    return deflater.compress(plain) + deflater.flush()
+
+
+def _compress_xz(level: int, plain: bytes | bytearray | memoryview) -> bytes:
+    if len(plain) >= _TRIAL_LEAST and _looks_incompressible(plain):
+        return store_xz(plain)
+    return lzma.compress(bytes(plain), check=lzma.CHECK_CRC32, preset=level)
+
+
+def _looks_incompressible(plain: bytes | bytearray | memoryview) -> bool:
+    """Try zstd's quickest level: xz would spend some 30 times as long to find out the same."""
+    options: dict[int, int] = {zstd.CompressionParameter.compression_level: -1}
+    return len(zstd.compress(plain, options=options)) > len(plain) * _STORED_RATIO
+
+
+def store_xz(plain: bytes | bytearray | memoryview) -> bytes:
+    """Return ``plain`` as an xz stream of uncompressed LZMA2 chunks.
+
+    Source: The .xz File Format 1.2.1 (https://tukaani.org/xz/xz-file-format.txt), sections 2 to 4;
+    LZMA2 control byte 1 is an uncompressed chunk with dictionary reset, 2 one without.
+    """
+    flags = b"\x00\x01"  # the integrity check is CRC32
+    view = memoryview(plain)
+    # Block header: size field 2 (12 bytes), no optional fields, filter LZMA2, dictionary 8 MiB.
+    head = b"\x02\x00\x21\x01\x16\x00\x00\x00"
+    block = bytearray(head + _crc(head))
+    for start in range(0, len(view), _LZMA2_CHUNK):
+        chunk = view[start : start + _LZMA2_CHUNK]
+        block += struct.pack(">BH", 1 if start == 0 else 2, len(chunk) - 1) + chunk
+    block += b"\x00"
+    unpadded = len(block) + 4
+    block += bytes(-len(block) % 4) + _crc(view)
+    index = b"\x00\x01" + _multibyte(unpadded) + _multibyte(len(view))
+    index += bytes(-len(index) % 4)
+    index += _crc(index)
+    tail = struct.pack("<I", len(index) // 4 - 1) + flags
+    start_of_stream = b"\xfd7zXZ\x00" + flags + _crc(flags)
+    return b"".join((start_of_stream, block, index, _crc(tail), tail, b"YZ"))
+
+
+def _crc(data: bytes | bytearray | memoryview) -> bytes:
+    return struct.pack("<I", zlib.crc32(data))
+
+
+def _multibyte(number: int) -> bytes:
+    coded = bytearray()
+    while number >= 0x80:  # noqa: PLR2004 - seven bits a byte
+        coded.append(number & 0x7F | 0x80)
+        number >>= 7
+    coded.append(number)
+    return bytes(coded)

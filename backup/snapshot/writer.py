@@ -1,0 +1,199 @@
+"""Writing a snapshot: bytes out, in one pass, nothing ever rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from backup.errors import IntegrityError, MalformedError
+from backup.model import ArchiveType, Chunk, Entry, ListRef
+from backup.snapshot.chunk_list import cut_chunk_list, encode_chunks
+from backup.snapshot.compression import (
+    check_level,
+    compress,
+    decompress,
+    metadata_archive,
+)
+from backup.snapshot.end import EndRecord, encode_end, encode_footer
+from backup.snapshot.frame import (
+    LENGTH,
+    FrameKeys,
+    FrameRow,
+    SealedFrame,
+    Section,
+    piece_capacity,
+)
+from backup.snapshot.header import Core, Slot, encode_header, encode_keys_file
+from backup.snapshot.index import (
+    Reference,
+    cut_pages,
+    cut_segments,
+    encode_page,
+    encode_segment,
+)
+from backup.snapshot.signing import HostKey
+from backup.snapshot.token import digest_of, token_tag
+
+END_OF_ARCHIVE = bytes(1024)
+
+
+def section_archive(archive: ArchiveType, section: Section) -> ArchiveType:
+    """Return how pieces of ``section`` are compressed in a snapshot of ``archive``."""
+    return archive if section is Section.ARCHIVE else metadata_archive(archive)
+
+
+def make_piece(archive: ArchiveType, level: int, plain: bytes | bytearray | memoryview) -> bytes:
+    """Compress ``plain``, and prove that it comes back before anybody relies on it.
+
+    Raises:
+        IntegrityError: What came back differs: memory or a library is at fault.
+    """
+    piece = compress(archive, level, plain)
+    if archive is not ArchiveType.TAR:
+        back = decompress(archive, piece, plain_length=len(plain))
+        if back != plain:
+            raise IntegrityError(
+                f"a {archive} piece did not decompress to what went in",
+                hint="this points to faulty memory; nothing has been stored",
+            )
+    return piece
+
+
+class SnapshotWriter:
+    """Writes one snapshot to ``write``: header, frames in their order, end, footer.
+
+    Args:
+        write: Takes all bytes that it is given.
+        core: The snapshot's core.
+        slots: One per recipient.
+        data_key: The 32 random bytes that the slots wrap.
+        host_key: What to sign with; ``None`` leaves the snapshot unsigned, which readers refuse.
+        level: Compression level of index, chunk lists and end; ``None`` for the default.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes | bytearray], object],
+        core: Core,
+        slots: Sequence[Slot],
+        data_key: bytes,
+        *,
+        host_key: HostKey | None,
+        level: int | None = None,
+    ) -> None:
+        self.core = core
+        self.keys = FrameKeys(core, data_key)
+        self.size = 0
+        self._slots = tuple(slots)
+        self._data_key = data_key
+        self._host_key = host_key
+        self._archive = metadata_archive(core.archive)
+        self._level = check_level(self._archive, level if self._archive is core.archive else None)
+        self._write_bytes = write
+        self._rows: list[FrameRow] = []
+        self._archive_ended = False
+        self._write(encode_header(core, self._slots, data_key))
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next frame."""
+        return len(self._rows)
+
+    @property
+    def capacity(self) -> int:
+        """How many uncompressed bytes a piece may have."""
+        return piece_capacity(self.core.archive, self.core.cap)
+
+    def keys_file(self) -> bytes:
+        """Return the bytes of the first ``.enc.keys`` file."""
+        return encode_keys_file(self.core, self._slots, self._data_key, 0)
+
+    def add(self, frame: SealedFrame) -> None:
+        """Write a frame that was sealed for the next number."""
+        if frame.number != self.next_number:
+            raise MalformedError(f"frame {frame.number} comes when {self.next_number} is due")
+        if self._archive_ended and frame.section is Section.ARCHIVE:
+            raise MalformedError("nothing follows the end of the archive")
+        tag = token_tag(frame.token)
+        row = FrameRow(frame.section, self.size, len(frame.token), frame.plain, tag)
+        self._write_frame(frame)
+        self._rows.append(row)
+
+    def add_plain(self, section: Section, plain: bytes) -> int:
+        """Compress, check, seal and write ``plain`` as one frame; return its number."""
+        number = self.next_number
+        self.add(self._seal(section, number, plain))
+        return number
+
+    def end_archive(self) -> None:
+        """Write the end-of-archive, which is a frame of its own, the last of the archive."""
+        archive = self.core.archive
+        piece = make_piece(archive, check_level(archive, None), END_OF_ARCHIVE)
+        number = self.next_number
+        self.add(self.keys.seal(Section.ARCHIVE, number, piece, len(END_OF_ARCHIVE)))
+        self._archive_ended = True
+
+    def add_chunk_list(self, chunks: Iterable[Chunk]) -> tuple[ListRef, ...]:
+        """Write the chunk list of one file; return what its entry names."""
+        references = []
+        for segment in cut_chunk_list(chunks, most_bytes=self.capacity):
+            data = encode_chunks(segment)
+            number = self.add_plain(Section.CHUNKS, data)
+            references.append(ListRef(self.core.id, number, digest_of(data), len(segment)))
+        return tuple(references)
+
+    def add_index(
+        self, entries: Iterable[Entry], known: Mapping[bytes, Reference] | None = None
+    ) -> tuple[Reference, ...]:
+        """Write the index of ``entries``, which come sorted; return its pages for the end.
+
+        Args:
+            entries: All entries of the snapshot, sorted by ``path_key``.
+            known: Segments and pages of earlier snapshots by their digests: what is among them is
+                referred to and not written again.
+        """
+        known = known or {}
+        room = self.capacity // 2
+        segments = (
+            self._add_referable(encode_segment(part), len(part), part[0].path, known)
+            for part in cut_segments(entries, most_bytes=room)
+        )
+        return tuple(
+            self._add_referable(
+                encode_page(page), sum(one.entries for one in page), page[0].first, known
+            )
+            for page in cut_pages(segments, most_bytes=room)
+        )
+
+    def _add_referable(
+        self, data: bytes, entries: int, first: bytes, known: Mapping[bytes, Reference]
+    ) -> Reference:
+        digest = digest_of(data)
+        if digest in known:
+            return known[digest]
+        number = self.add_plain(Section.INDEX, data)
+        return Reference(self.core.id, number, digest, entries, first)
+
+    def finish(self, record: EndRecord) -> None:
+        """Write the end and the footer; nothing may follow."""
+        if not self._archive_ended:
+            raise MalformedError("a snapshot has an end-of-archive")
+        body = encode_end(self.core.id, record, self._rows)
+        block = b"" if self._host_key is None else self._host_key.sign(self.core, body)
+        whole = memoryview(body + block)
+        end_offset = self.size
+        for number, start in enumerate(range(0, len(whole), self.capacity), self.next_number):
+            part = bytes(whole[start : start + self.capacity])
+            self._write_frame(self._seal(Section.END, number, part))
+        self._write(encode_footer(end_offset))
+
+    def _seal(self, section: Section, number: int, plain: bytes) -> SealedFrame:
+        piece = make_piece(self._archive, self._level, plain)
+        return self.keys.seal(section, number, piece, len(plain))
+
+    def _write_frame(self, frame: SealedFrame) -> None:
+        self._write(LENGTH.pack(len(frame.token)))
+        self._write(frame.token)
+
+    def _write(self, data: bytes | bytearray) -> None:
+        self._write_bytes(data)
+        self.size += len(data)
