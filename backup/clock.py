@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -12,3 +13,8 @@ Clock = Callable[[], datetime]
 def system_clock() -> datetime:
     """Return the present moment, in UTC."""
     return datetime.now(UTC)  # noqa: TID251 - this is the one place
+
+
+def now_ns() -> int:
+    """Return the present moment in nanoseconds since 1970, as file systems stamp files."""
+    return time.time_ns()

@@ -62,7 +62,7 @@ def _row(path: bytes, linked: dict[tuple[int, int], set[bytes]]) -> Row:
         gid=status.st_gid,
         size=status.st_size if is_file else 0,
         mtime_ns=status.st_mtime_ns,
-        target=os.fsencode(Path(os.fsdecode(path)).readlink()) if is_link else b"",
+        target=os.readlink(path) if is_link else b"",  # noqa: PTH115 - pathlib tidies targets
         sha256=_sha256(path) if is_file else "",
         device=status.st_rdev,
         linked_names=frozenset(linked[status.st_dev, status.st_ino]),

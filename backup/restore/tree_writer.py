@@ -24,6 +24,7 @@ from backup.restore.descriptors import (
 )
 
 _NAME_BYTES = 255
+_MAJORS, _MINORS = 2**12, 2**20  # what Linux has room for
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HANDLE_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODES = {
@@ -263,11 +264,11 @@ class TreeWriter:
 def _device_number(entry: Entry) -> int:
     if entry.type is EntryType.FIFO:
         return 0
-    try:
-        return os.makedev(*(entry.device or (-1, -1)))
-    except OverflowError as error:
-        message = f"cannot restore {path_text(entry.path)!r}: no such device as {entry.device}"
-        raise RestoreError(message) from error
+    major, minor = entry.device or (-1, -1)
+    if 0 <= major < _MAJORS and 0 <= minor < _MINORS:
+        return os.makedev(major, minor)
+    text = f"there is no such device as {entry.device}"
+    raise RestoreError(f"cannot restore {path_text(entry.path)!r}: {text}")
 
 
 def _bare(entry: Entry) -> Entry:

@@ -50,16 +50,19 @@ def token_length(message_length: int) -> int:
     return OVERHEAD + (message_length // _BLOCK + 1) * _BLOCK
 
 
-def seal_token(key: TokenKey, time: int, *parts: bytes | memoryview) -> bytearray:
+def seal_token(
+    key: TokenKey, time: int, *parts: bytes | memoryview, iv: bytes | None = None
+) -> bytearray:
     """Return the token that holds ``parts`` put together.
 
     Args:
         key: The key to seal with.
         time: Seconds since 1970, in clear in the token.
         parts: The message, in pieces, so that no caller has to join them.
+        iv: The initialisation vector; 16 random bytes where none is given. Never give one twice.
     """
     length = sum(len(part) for part in parts)
-    iv = os.urandom(16)
+    iv = iv or os.urandom(16)
     encryptor = Cipher(AES(key.encryption), CBC(iv)).encryptor()
     token = bytearray(token_length(length) + _BLOCK)  # update_into asks for one spare block
     _PREFIX.pack_into(token, 0, VERSION, time, iv)

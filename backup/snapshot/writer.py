@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from backup.errors import IntegrityError, MalformedError
-from backup.model import ArchiveType, Chunk, Entry, ListRef
+from backup.model import ArchiveType, Chunk, ListRef
 from backup.snapshot.chunk_list import cut_chunk_list, encode_chunks
 from backup.snapshot.compression import (
     check_level,
@@ -23,13 +23,6 @@ from backup.snapshot.frame import (
     piece_capacity,
 )
 from backup.snapshot.header import Core, Slot, encode_header, encode_keys_file
-from backup.snapshot.index import (
-    Reference,
-    cut_pages,
-    cut_segments,
-    encode_page,
-    encode_segment,
-)
 from backup.snapshot.signing import HostKey
 from backup.snapshot.token import digest_of, token_tag
 
@@ -118,11 +111,19 @@ class SnapshotWriter:
         self._write_frame(frame)
         self._rows.append(row)
 
+    def make_piece(self, plain: bytes) -> bytes:
+        """Return ``plain`` compressed as index, chunk lists and end are."""
+        return make_piece(self._archive, self._level, plain)
+
+    def add_piece(self, section: Section, piece: bytes, plain: int) -> int:
+        """Seal and write a compressed ``piece`` of ``plain`` bytes; return its frame's number."""
+        number = self.next_number
+        self.add(self.keys.seal(section, number, piece, plain))
+        return number
+
     def add_plain(self, section: Section, plain: bytes) -> int:
         """Compress, check, seal and write ``plain`` as one frame; return its number."""
-        number = self.next_number
-        self.add(self._seal(section, number, plain))
-        return number
+        return self.add_piece(section, self.make_piece(plain), len(plain))
 
     def end_archive(self) -> None:
         """Write the end-of-archive, which is a frame of its own, the last of the archive."""
@@ -141,38 +142,6 @@ class SnapshotWriter:
             references.append(ListRef(self.core.id, number, digest_of(data), len(segment)))
         return tuple(references)
 
-    def add_index(
-        self, entries: Iterable[Entry], known: Mapping[bytes, Reference] | None = None
-    ) -> tuple[Reference, ...]:
-        """Write the index of ``entries``, which come sorted; return its pages for the end.
-
-        Args:
-            entries: All entries of the snapshot, sorted by ``path_key``.
-            known: Segments and pages of earlier snapshots by their digests: what is among them is
-                referred to and not written again.
-        """
-        known = known or {}
-        room = self.capacity // 2
-        segments = (
-            self._add_referable(encode_segment(part), len(part), part[0].path, known)
-            for part in cut_segments(entries, most_bytes=room)
-        )
-        return tuple(
-            self._add_referable(
-                encode_page(page), sum(one.entries for one in page), page[0].first, known
-            )
-            for page in cut_pages(segments, most_bytes=room)
-        )
-
-    def _add_referable(
-        self, data: bytes, entries: int, first: bytes, known: Mapping[bytes, Reference]
-    ) -> Reference:
-        digest = digest_of(data)
-        if digest in known:
-            return known[digest]
-        number = self.add_plain(Section.INDEX, data)
-        return Reference(self.core.id, number, digest, entries, first)
-
     def finish(self, record: EndRecord) -> None:
         """Write the end and the footer; nothing may follow."""
         if not self._archive_ended:
@@ -183,12 +152,9 @@ class SnapshotWriter:
         end_offset = self.size
         for number, start in enumerate(range(0, len(whole), self.capacity), self.next_number):
             part = bytes(whole[start : start + self.capacity])
-            self._write_frame(self._seal(Section.END, number, part))
+            piece = self.make_piece(part)
+            self._write_frame(self.keys.seal(Section.END, number, piece, len(part)))
         self._write(encode_footer(end_offset))
-
-    def _seal(self, section: Section, number: int, plain: bytes) -> SealedFrame:
-        piece = make_piece(self._archive, self._level, plain)
-        return self.keys.seal(section, number, piece, len(plain))
 
     def _write_frame(self, frame: SealedFrame) -> None:
         self._write(LENGTH.pack(len(frame.token)))

@@ -75,12 +75,12 @@ class DirectoryChain:
             os.close(self._descriptors.pop())
 
     def _go_to(self, names: list[bytes]) -> None:
-        shared = 0
+        common = 0
         for ours, theirs in zip(self._names, names, strict=False):
             if ours != theirs:
                 break
-            shared += 1
-        self._leave(shared)
+            common += 1
+        self._leave(common)
         for name in names[len(self._names) :]:
             self._enter(name)
 

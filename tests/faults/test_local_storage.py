@@ -129,6 +129,20 @@ class TestAFullDisk:
         assert files_in(root) == []
 
 
+class TestSyncing:
+    def test_the_file_is_synced_before_it_has_its_name_and_the_name_afterwards(self, root):
+        root.mkdir()
+        steps = []
+
+        def sync(descriptor):
+            is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            steps.append(("directory" if is_directory else "file", (root / "a.enc").exists()))
+
+        store(LocalStorage(root, sync=sync), "a.enc")
+
+        assert steps == [("file", False), ("directory", True)]
+
+
 class TestASyncThatFails:
     def test_after_it_nothing_counts(self, root):
         storage = LocalStorage(root, sync=FailingSync(fail_at=1, only=stat.S_ISREG))

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
@@ -391,14 +390,16 @@ class TestSwappedNames:
             (directory / "deeper").mkdir(parents=True)
         (outside / "secret").touch()
         (outside / "deeper" / "secret").touch()
-        swapping = threading.Event()
-        thread = threading.Thread(target=swap, args=(inside, outside, swapping))
-        swapping.set()
-        thread.start()
+        # Another process, as the threads of this one take turns.
+        swapper = subprocess.Popen([sys.executable, "-c", SWAPPER, inside, outside])
 
-        walked = [item for _ in range(300) for item in walk([os.fsencode(tmp_path / "root")])]
-        swapping.clear()
-        thread.join()
+        try:
+            walked = [
+                item for _ in range(10_000) for item in walk([os.fsencode(tmp_path / "root")])
+            ]
+        finally:
+            swapper.kill()
+            swapper.wait()
 
         assert not [item for item in walked if b"secret" in item.path]
 
@@ -421,13 +422,16 @@ class TestSwappedNames:
         assert (error.reason, error.is_error) == ("replaced while it was being read", True)
 
 
-def swap(inside, outside, swapping):
-    aside = inside.with_name("aside")
-    while swapping.is_set():
-        inside.rename(aside)
-        inside.symlink_to(outside)
-        inside.unlink()
-        aside.rename(inside)
+SWAPPER = """
+import os, sys
+inside, outside = sys.argv[1:]
+aside = inside + "-aside"
+while True:
+    os.rename(inside, aside)
+    os.symlink(outside, inside)
+    os.unlink(inside)
+    os.rename(aside, inside)
+"""
 
 
 class TestDeepTrees:

@@ -1,0 +1,47 @@
+"""The only place that reads the environment: where keys, state and snapshots lie."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+_APP = "auto-backup"
+
+
+def variable(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """Return ``AUTO_BACKUP_<name>`` from the environment, ``None`` where it is unset or empty."""
+    return (os.environ if environ is None else environ).get(f"AUTO_BACKUP_{name}") or None
+
+
+def key_file_path() -> Path:
+    """Return where the key file lies: ``AUTO_BACKUP_KEY_FILE``, else the user's configuration."""
+    given = variable("KEY_FILE")
+    if given:
+        return Path(given).expanduser()
+    import platformdirs  # noqa: PLC0415 - imported where it is needed: it costs start-up time
+
+    return platformdirs.user_config_path(_APP) / "key"
+
+
+def state_dir() -> Path:
+    """Return where state lies: ``AUTO_BACKUP_STATE_DIR``, else the user's state directory."""
+    given = variable("STATE_DIR")
+    if given:
+        return Path(given).expanduser()
+    import platformdirs  # noqa: PLC0415 - see above
+
+    return platformdirs.user_state_path(_APP)
+
+
+def default_store_dir() -> Path:
+    """Return where snapshots go when nobody says where: below the user's data directory."""
+    import platformdirs  # noqa: PLC0415 - see above
+
+    return platformdirs.user_data_path(_APP) / "snapshots"
+
+
+def host_name() -> str:
+    """Return this machine's name in the stores: ``AUTO_BACKUP_HOST``, else its short host name."""
+    return variable("HOST") or socket.gethostname().split(".")[0] or "localhost"

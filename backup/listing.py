@@ -1,0 +1,249 @@
+"""Finding the snapshots of a store, and opening them.
+
+File names are hints for people: what is newest, and what belongs together, is read from
+authenticated headers where there is a key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from backup.errors import BackupError, IntegrityError, SnapshotNotFoundError
+from backup.model import ArchiveType, SnapshotKind
+from backup.snapshot.end import Referred
+from backup.snapshot.header import Header
+from backup.snapshot.names import KEYS_SUFFIX, SUFFIX, SnapshotName, parse_name
+from backup.snapshot.opening import authenticate_header, read_header
+from backup.snapshot.reader import SnapshotReader, open_snapshot
+from backup.snapshot.recipients import Identity
+from backup.storage import BaseStorage
+
+_KEYS_LIMIT = 256 * 1024
+_ID_START = re.compile(r"[0-9a-f]{4,32}")
+
+
+class StoredSnapshot(NamedTuple):
+    """A snapshot in a store, as its name and header tell it; nothing is authenticated.
+
+    ``sequence`` is 0 where the header cannot be read, and ``damage`` says why.
+    """
+
+    name: str
+    size: int
+    id: str
+    host: str
+    job: str
+    time: datetime
+    kind: SnapshotKind
+    archive: ArchiveType
+    sequence: int
+    damage: str = ""
+
+
+class StoredFileSource:
+    """A file of a store as a ``ByteSource``."""
+
+    def __init__(self, storage: BaseStorage, name: str, size: int) -> None:
+        self.size = size
+        self.name = name.rpartition("/")[2]
+        self._storage = storage
+        self._name = name
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """See ByteSource."""
+        return self._storage.read_range(self._name, offset, length)
+
+
+def list_snapshots(storage: BaseStorage, *, host: str = "", job: str = "") -> list[StoredSnapshot]:
+    """Return the snapshots in ``storage``, by host, job and sequence.
+
+    Args:
+        storage: The store.
+        host: Only those of this host, where given.
+        job: Only those of this job, where given.
+
+    Raises:
+        StorageError: The store cannot be listed.
+    """
+    prefix = f"{host}/{job}/" if host and job else f"{host}/" if host else ""
+    found = []
+    for file in storage.list_files(prefix):
+        name = parse_name(file.name) if file.name.endswith(SUFFIX) else None
+        if name is not None and (not job or name.job == job):
+            found.append(_describe(storage, file.name, file.size, name))
+    return sorted(found, key=lambda one: (one.host, one.job, one.sequence, one.time, one.name))
+
+
+def _describe(storage: BaseStorage, name: str, size: int, hint: SnapshotName) -> StoredSnapshot:
+    stored = StoredSnapshot(
+        name=name,
+        size=size,
+        id=hint.id_start,
+        host=hint.host,
+        job=hint.job,
+        time=hint.time,
+        kind=hint.kind,
+        archive=hint.archive,
+        sequence=0,
+    )
+    try:
+        core = read_header(StoredFileSource(storage, name, size)).core
+    except IntegrityError as error:
+        return stored._replace(damage=error.message)
+    return stored._replace(
+        id=core.id.hex(),
+        time=datetime.fromtimestamp(core.time, UTC),
+        archive=core.archive,
+        sequence=core.sequence,
+    )
+
+
+def open_stored(
+    storage: BaseStorage,
+    name: str,
+    identities: Sequence[Identity],
+    *,
+    trusted: Collection[bytes] | None = None,
+) -> SnapshotReader:
+    """Open the snapshot ``name``, finding those that it refers to in the same store.
+
+    Raises:
+        SnapshotNotFoundError: There is none of that name.
+        SecretKeyError: No key opens it.
+        IntegrityError: It is not what was written.
+    """
+    file = storage.stat(name)
+    if file is None:
+        raise SnapshotNotFoundError(f"there is no snapshot {name!r} in {storage}")
+    return open_snapshot(
+        StoredFileSource(storage, name, file.size),
+        identities,
+        keys_file=read_keys_file(storage, name),
+        trusted=trusted,
+        find=lambda referred: _find_by_id(storage, referred),
+    )
+
+
+def read_keys_file(storage: BaseStorage, name: str) -> bytes | None:
+    """Return the bytes of the keys file beside the snapshot ``name``, where there is one."""
+    keys_name = name.removesuffix(SUFFIX) + KEYS_SUFFIX
+    found = storage.stat(keys_name)
+    if found is None or found.size > _KEYS_LIMIT:
+        return None
+    return storage.read(keys_name, _KEYS_LIMIT)
+
+
+def _find_by_id(storage: BaseStorage, referred: Referred) -> StoredFileSource | None:
+    for file in storage.list_files():
+        name = parse_name(file.name) if file.name.endswith(SUFFIX) else None
+        if name is None or name.id_start != referred.id.hex()[:4]:
+            continue
+        source = StoredFileSource(storage, file.name, file.size)
+        with suppress(IntegrityError):
+            if read_header(source).core.id == referred.id:
+                return source
+    return None
+
+
+def newest_header(
+    storage: BaseStorage, host: str, job: str, identities: Sequence[Identity]
+) -> Header | None:
+    """Return the authenticated header with the highest sequence number of a job.
+
+    Snapshots that do not open with ``identities`` are passed over: their headers could say
+    anything.
+    """
+    for stored in reversed(list_snapshots(storage, host=host, job=job)):
+        source = StoredFileSource(storage, stored.name, stored.size)
+        with suppress(BackupError):
+            keys_file = read_keys_file(storage, stored.name)
+            return authenticate_header(source, identities, keys_file).header
+    return None
+
+
+def find_snapshot(storage: BaseStorage, wanted: str, *, host: str = "") -> StoredSnapshot:
+    """Return the snapshot that ``wanted`` means.
+
+    Args:
+        storage: Where to look.
+        wanted: An id or a unique beginning of one (4 or more), ``[HOST/]JOB`` (its newest),
+            ``JOB~2`` (the one two before), ``JOB@2026-11-20`` (the newest not later), the name of
+            a file in the store, or ``latest`` where the store holds one job of one host.
+        host: Which host a job without one belongs to, where several have a job of that name.
+
+    Raises:
+        SnapshotNotFoundError: None fits, or several do.
+    """
+    snapshots = list_snapshots(storage)
+    if not snapshots:
+        raise SnapshotNotFoundError(f"there is no snapshot in {storage}")
+    fitting = list(_fitting(snapshots, wanted, host))
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise SnapshotNotFoundError(
+            f"{wanted!r} fits {len(fitting)} snapshots or jobs in {storage}",
+            hint="say which: " + ", ".join(sorted({_say(one) for one in fitting})[:8]),
+        )
+    raise SnapshotNotFoundError(
+        f"no snapshot in {storage} fits {wanted!r}",
+        hint="there are: " + ", ".join(sorted({f"{s.host}/{s.job}" for s in snapshots})[:8]),
+    )
+
+
+def _say(snapshot: StoredSnapshot) -> str:
+    return f"{snapshot.host}/{snapshot.job} ({snapshot.id[:8]})"
+
+
+def _fitting(
+    snapshots: Sequence[StoredSnapshot], wanted: str, host: str
+) -> Iterator[StoredSnapshot]:
+    named = [one for one in snapshots if wanted in {one.name, one.name.rpartition("/")[2]}]
+    if named:
+        yield from named
+        return
+    if wanted == "latest":
+        yield from _newest_of_each(snapshots)
+        return
+    by_job = list(_of_job(snapshots, wanted, host))
+    if by_job:
+        yield from by_job
+    elif _ID_START.fullmatch(wanted):
+        yield from (one for one in snapshots if one.id.startswith(wanted))
+
+
+def _of_job(
+    snapshots: Sequence[StoredSnapshot], wanted: str, host: str
+) -> Iterator[StoredSnapshot]:
+    found = re.fullmatch(
+        r"(?:(?P<host>[^/]+)/)?(?P<job>[^/~@]+)(?:~(?P<back>\d{1,6})|@(?P<day>.+))?", wanted
+    )
+    if found is None:
+        return
+    chosen = [one for one in snapshots if one.job == found["job"]]
+    if found["host"]:
+        chosen = [one for one in chosen if one.host == found["host"]]
+    elif any(one.host == host for one in chosen):
+        chosen = [one for one in chosen if one.host == host]
+    if found["day"]:
+        chosen = [one for one in chosen if _not_later(one.time, found["day"])]
+    for one in sorted({(one.host, one.job) for one in chosen}):
+        chain = [snapshot for snapshot in chosen if (snapshot.host, snapshot.job) == one]
+        back = int(found["back"] or 0)
+        if back < len(chain):
+            yield chain[-1 - back]
+
+
+def _not_later(time: datetime, wanted: str) -> bool:
+    """Tell whether ``time``, in the local zone, is not after a day or a moment such as 2026-11-20T12."""
+    local = time.astimezone().strftime("%Y-%m-%dT%H:%M:%S")
+    return local[: len(wanted)] <= wanted.replace(" ", "T")
+
+
+def _newest_of_each(snapshots: Sequence[StoredSnapshot]) -> Iterator[StoredSnapshot]:
+    newest = {(one.host, one.job): one for one in snapshots}
+    yield from newest.values()
