@@ -239,7 +239,7 @@ def _of_job(
 
 
 def _not_later(time: datetime, wanted: str) -> bool:
-    """Tell whether ``time``, in the local zone, is not after a day or a moment such as 2026-11-20T12."""
+    """Tell whether ``time``, in the local zone, is not after a day, or a moment in it."""
     local = time.astimezone().strftime("%Y-%m-%dT%H:%M:%S")
     return local[: len(wanted)] <= wanted.replace(" ", "T")
 

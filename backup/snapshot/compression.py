@@ -35,6 +35,14 @@ LEVELS = {
     ArchiveType.TAR_BZ2: range(1, 10),
     ArchiveType.TAR: range(1),
 }
+COMPRESSIONS = {
+    "xz": ArchiveType.TAR_XZ,
+    "zstd": ArchiveType.TAR_ZST,
+    "gzip": ArchiveType.TAR_GZ,
+    "bzip2": ArchiveType.TAR_BZ2,
+    "none": ArchiveType.TAR,
+}
+"""What people call it, and what the archive then is."""
 _XZ_MEMORY = 192 * 1024 * 1024
 _ZSTD_WINDOW_LOG = 27
 _LZMA2_CHUNK = 65536
@@ -56,6 +64,20 @@ def check_level(archive: ArchiveType, level: int | None) -> int:
             f"{archive} has levels {levels.start} to {levels.stop - 1}, not {level}"
         )
     return level
+
+
+def archive_type(compression: str) -> ArchiveType:
+    """Return the archive type that ``compression`` gives.
+
+    Raises:
+        InvalidArgumentError: There is no such compression.
+    """
+    try:
+        return COMPRESSIONS[compression]
+    except KeyError:
+        raise InvalidArgumentError(
+            f"there is no compression {compression!r}", hint="use " + ", ".join(COMPRESSIONS)
+        ) from None
 
 
 def metadata_archive(archive: ArchiveType) -> ArchiveType:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from backup.model import Chunk, Entry
+from backup.model import Chunk, Entry, ListRef
 from backup.snapshot.chunk_list import digest_of_chunks
 from backup.snapshot.frame import Section
 from backup.snapshot.index import (
@@ -59,6 +59,7 @@ class IndexBuilder:
         self._room = writer.capacity // 2
         self._segments: list[_Segment] = []
         self._large: dict[bytes, tuple[Chunk, ...]] = {}
+        self._lists: dict[bytes, tuple[ListRef, ...]] = {}
 
     def take(self, entries: Iterable[Entry | LargeFile]) -> None:
         """Take all entries, sorted by ``path_key``; may only be called once."""
@@ -92,11 +93,10 @@ class IndexBuilder:
         chunks = self._large.get(entry.path)
         if chunks is None:
             return entry
-        return msgspec.structs.replace(
-            entry,
-            chunk_lists=self._writer.add_chunk_list(chunks),
-            digest=digest_of_chunks(chunk.digest for chunk in chunks),
-        )
+        digest = digest_of_chunks(chunk.digest for chunk in chunks)
+        if digest not in self._lists:  # another name of the file, or the same content, may have it
+            self._lists[digest] = self._writer.add_chunk_list(chunks)
+        return msgspec.structs.replace(entry, chunk_lists=self._lists[digest], digest=digest)
 
     def _compress(self, segment: _Segment, entries: Sequence[Entry]) -> None:
         data = encode_segment(entries)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
@@ -131,6 +132,10 @@ class BaseStorage(ABC):
     @abstractmethod
     def url(self) -> str:
         """Where this storage is; ``open_storage`` takes it, and it contains no secret."""
+
+    def local_root(self) -> Path | None:
+        """Return the local directory that holds the files, ``None`` where there is none."""
+        return None
 
     @abstractmethod
     def create(self, name: str, *, replace: bool = False) -> StorageWriter:

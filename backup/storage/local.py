@@ -66,6 +66,10 @@ class LocalStorage(BaseStorage):
         """See BaseStorage."""
         return self._root.as_uri()
 
+    def local_root(self) -> Path | None:
+        """See BaseStorage."""
+        return self._root
+
     def path_of(self, name: str) -> Path:
         """Return where the file ``name`` is, or would be."""
         return self._root / check_name(name)

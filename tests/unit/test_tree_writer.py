@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,33 @@ def in_child(function):
     return json.loads(answer)
 
 
+def become_nobody():
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+@contextmanager
+def swapping(one, other):
+    """Exchange two names as fast as a thread can; count how often."""
+    swaps, over = [0], threading.Event()
+
+    def swap():
+        exchange = ctypes.CDLL(None).renameat2
+        while not over.is_set():
+            exchange(-100, os.fsencode(one), -100, os.fsencode(other), 2)
+            swaps[0] += 1
+
+    attacker = threading.Thread(target=swap)
+    attacker.start()
+    try:
+        yield swaps
+    finally:
+        over.set()
+        attacker.join()
+
+
 @pytest.fixture
 def target(tmp_path):
     return tmp_path / "target"
@@ -112,6 +140,7 @@ def outside(tmp_path):
     """A tree beside the target, which must be the same when the test is over."""
     directory = tmp_path / "outside"
     (directory / "a" / "b" / "c").mkdir(parents=True)
+    (directory / "empty").mkdir()
     for path in ("secret", "a/secret", "a/b/secret", "a/b/c/secret"):
         (directory / path).write_bytes(b"canary")
         (directory / path).chmod(0o640)
@@ -295,6 +324,12 @@ class TestNothingUnauthenticated:
 
         assert list(target.iterdir()) == []
 
+    def test_pieces_without_end_are_refused_too(self, writer, target):
+        with pytest.raises(DigestError, match="above 5 bytes"):
+            writer.write_file(make_entry(b"f", size=5), itertools.repeat(b"xx"))
+
+        assert list(target.iterdir()) == []
+
     def test_another_length_is_fine_where_the_entry_says_so(self, writer, target):
         writer.write_file(make_entry(b"f", size=9, error="shrank while read"), iter([b"content"]))
 
@@ -324,16 +359,14 @@ class TestProblems:
         directory.chmod(0o777)
 
         def restore():
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setresgid(NOBODY, NOBODY, NOBODY)
-                os.setresuid(NOBODY, NOBODY, NOBODY)
+            become_nobody()
             with TreeWriter(directory / "target") as writer:
                 write(writer, b"own", mode=0o4755)
                 write(writer, b"foreign", mode=0o4755, uid=1, xattrs=((b"security.x", b""),))
                 writer.make_special(make_entry(b"null", "device"))
                 writer.make_directory(make_entry(b"shut", "directory", mode=0))
-                write(writer, b"shut/f")
+                writer.make_directory(make_entry(b"shut/inner", "directory", mode=0))
+                write(writer, b"shut/inner/f")
                 writer.defer_symlink(make_entry(b"s", "symlink", target=b"x"))
                 writer.finish()
                 modes = [os.stat(directory / "target" / n).st_mode for n in ("own", "foreign")]  # noqa: PTH116
@@ -352,6 +385,28 @@ class TestProblems:
             ["null", "device not made: Operation not permitted"],
         ]
         assert [stat.S_IMODE(mode) for mode in modes] == [0o4755, 0o755]
+
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("link", "device")])
+    def test_a_directory_that_takes_nothing_is_an_error_with_a_hint(self, kind):
+        directory = Path(tempfile.mkdtemp())
+        directory.chmod(0o555)
+
+        def restore():
+            become_nobody()
+            with TreeWriter(directory) as writer:
+                try:
+                    apply(writer, kind, b"x")
+                    writer.finish()
+                except RestoreError as error:
+                    return [error.message, error.hint]
+
+        try:
+            message, hint = in_child(restore)
+        finally:
+            directory.rmdir()
+
+        assert message == "cannot restore '/x': Permission denied"
+        assert "restore as root" in hint
 
     def test_whoever_wants_no_owners_gets_no_setuid_and_no_complaint_about_owners(self, target):
         with TreeWriter(target, set_owner=False) as writer:
@@ -594,6 +649,8 @@ class TestNothingOutside:
 
     @pytest.mark.parametrize("how", ["symlink", "hard link", "other file", "gone", "above"])
     def test_a_file_that_was_swapped_is_not_linked_to(self, target, outside, how):
+        decoys = []
+
         def swap(_writer):
             path = target / "d" / "first"
             path.rename(target / "aside")
@@ -603,6 +660,7 @@ class TestNothingOutside:
                 path.hardlink_to(target / "decoy")
             elif how == "other file":
                 path.write_bytes(b"other")
+                decoys.append((path, path.stat().st_ctime_ns))
             elif how == "above":
                 path.parent.rename(target / "e")
                 path.parent.symlink_to(outside)
@@ -616,6 +674,7 @@ class TestNothingOutside:
         )
 
         assert caught.type in (RestoreError, UnsafePathError)
+        assert all(path.stat().st_ctime_ns == changed for path, changed in decoys)
         assert not (target / "new").exists()
 
     def test_a_directory_that_became_a_link_gets_no_metadata(self, target, outside):
@@ -626,6 +685,12 @@ class TestNothingOutside:
         steps = [lambda writer: apply(writer, "directory", b"d"), swap]
         assert self.refuse(target, steps).type is UnsafePathError
 
+    def test_a_directory_that_is_gone_is_not_made_again(self, target, outside):
+        steps = [lambda writer: apply(writer, "directory", b"d"), lambda _: (target / "d").rmdir()]
+
+        assert "'/d': No such file or directory" in str(self.refuse(target, steps).value)
+        assert list(target.iterdir()) == []
+
     def test_a_link_with_nul_in_its_target_is_refused(self, target, outside):
         self.refuse(target, [lambda writer: apply(writer, "symlink", b"s", target=b"a\0b")])
 
@@ -633,25 +698,11 @@ class TestNothingOutside:
         """A thread exchanges a directory with a link to the canaries while files are written."""
         (target / "a" / "b").mkdir(parents=True)
         (target / "to").symlink_to(outside)
-        swaps, over = [0], threading.Event()
-
-        def swap():
-            exchange = ctypes.CDLL(None).renameat2
-            names = os.fsencode(target / "a"), os.fsencode(target / "to")
-            while not over.is_set():
-                exchange(-100, names[0], -100, names[1], 2)
-                swaps[0] += 1
-
-        attacker = threading.Thread(target=swap)
-        attacker.start()
         results = {"written": 0, "refused": 0}
-        try:
+        with swapping(target / "a", target / "to") as swaps:
             end = time.monotonic() + 1.5
             while time.monotonic() < end:
                 self.attempt(target, results)
-        finally:
-            over.set()
-            attacker.join()
 
         assert swaps[0] > 100
         assert results["written"] > 10
@@ -671,6 +722,26 @@ class TestNothingOutside:
             except RestoreError:
                 results["refused"] += 1
 
+    def test_a_file_that_is_swapped_all_the_time_is_never_linked_to(self, target, outside):
+        results = {"linked": 0, "refused": 0}
+        with TreeWriter(target) as writer:
+            first = write(writer, b"first", links=2)
+            write(writer, b"decoy")
+            ours = (target / "first").stat().st_ino
+            with swapping(target / "first", target / "decoy"):
+                end = time.monotonic() + 0.7
+                while time.monotonic() < end:
+                    with suppress(RestoreError):
+                        writer.link_file(make_entry(b"new", links=2), first)
+                        assert (target / "new").stat().st_ino == ours
+                        (target / "new").unlink()
+                        results["linked"] += 1
+                        continue
+                    results["refused"] += 1
+
+        assert min(results.values()) > 10
+        assert not (target / "new").exists()
+
 
 class TestLandlock:
     def test_a_confined_process_changes_files_below_the_target_only(self, target, outside):
@@ -686,7 +757,7 @@ class TestLandlock:
                 "create": (outside / "new").touch,
                 "remove": (outside / "secret").unlink,
                 "mkdir": (outside / "new").mkdir,
-                "rmdir": (outside / "a/b/c").rmdir,
+                "rmdir": (outside / "empty").rmdir,
                 "symlink": lambda: (outside / "new").symlink_to("x"),
                 "fifo": lambda: os.mkfifo(outside / "new"),
                 "link in": lambda: (target / "in").hardlink_to(outside / "secret"),

@@ -1,0 +1,6 @@
+"""The version of this package."""
+
+from __future__ import annotations
+
+VERSION = "0.1.0"
+PROGRAM = f"auto-backup {VERSION}"

@@ -1,0 +1,201 @@
+"""One run: from what was asked for to a snapshot that has been proven and counts.
+
+The order of steps is what keeps a crash from leaving anything that looks finished: all bytes
+durable and read back under a name that nobody lists, then the files beside it, then the name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from backup.errors import BackupError, IntegrityError, SourceError, StorageError
+from backup.listing import list_snapshots, newest_header, open_stored
+from backup.manager.content import ContentWriter, Written
+from backup.manager.frame_job import FrameWorker
+from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
+from backup.model import ID_BYTES, SnapshotKind, path_text
+from backup.snapshot.compression import check_level
+from backup.snapshot.end import EndRecord
+from backup.snapshot.header import Core, make_core
+from backup.snapshot.names import (
+    DIGEST_SUFFIX,
+    KEYS_SUFFIX,
+    SUFFIX,
+    SnapshotName,
+    check_word,
+    digest_line,
+)
+from backup.snapshot.recipients import DATA_KEY_BYTES, make_slots
+from backup.snapshot.writer import SnapshotWriter
+from backup.sources.roots import Root, prepare_roots
+from backup.storage.base import BaseStorage, Receipt, StorageWriter
+
+_ORPHANS_AFTER = timedelta(hours=1)
+
+
+class _Place(NamedTuple):
+    """Where a new snapshot stands in its job's chain."""
+
+    chain: bytes
+    sequence: int
+    previous: bytes | None
+    record: EndRecord | None
+
+
+def take_snapshot(
+    request: SnapshotRequest, storage: BaseStorage, *, on_progress: OnProgress = no_progress
+) -> SnapshotReport:
+    """Take a full snapshot of the request's sources into ``storage``.
+
+    Raises:
+        SourceError: A source is missing, or empty though its last snapshot was not.
+        SecretKeyError: There is nobody to seal it for.
+        StorageError: It could not be stored; nothing that looks finished is left.
+    """
+    check_word(request.host, "host")
+    check_word(request.job, "job")
+    roots = prepare_roots(request.sources)
+    started = request.clock()
+    _clear_away(storage, request, started)
+    place = _find_place(storage, request)
+    core = _make_core(request, place, started)
+    name = SnapshotName(
+        request.host, request.job, started, core.id.hex()[:4], SnapshotKind.FULL, core.archive
+    )
+    with storage.create(str(name)) as sink:
+        writer, written = write_content(
+            request, core, roots, sink.write, skip=_own_store(storage), on_progress=on_progress
+        )
+        _refuse_empty(roots, written, place.record)
+        receipt = sink.seal()
+        _commit(storage, sink, str(name), writer.keys_file(), receipt)
+    return SnapshotReport(
+        name=str(name),
+        id=core.id,
+        sequence=core.sequence,
+        size=receipt.size,
+        sha256=receipt.sha256,
+        strength=receipt.strength,
+        counts=written.counts,
+        started=started,
+        finished=request.clock(),
+        problems=written.problems,
+        skipped=written.skipped,
+    )
+
+
+def write_content(
+    request: SnapshotRequest,
+    core: Core,
+    roots: Sequence[Root],
+    write: Callable[[bytes | bytearray], object],
+    *,
+    skip: Sequence[tuple[int, int]] = (),
+    on_progress: OnProgress = no_progress,
+) -> tuple[SnapshotWriter, Written]:
+    """Write a whole snapshot of ``roots`` to ``write``."""
+    level = check_level(request.archive, request.level)
+    data_key = secrets.token_bytes(DATA_KEY_BYTES)
+    slots = make_slots(request.recipients, data_key, core)
+    writer = SnapshotWriter(write, core, slots, data_key, host_key=request.host_key, level=level)
+    worker = FrameWorker(core, data_key, level)
+    try:
+        content = ContentWriter(request, roots, writer, worker, skip=skip, on_progress=on_progress)
+        return writer, content.write()
+    finally:
+        worker.close()
+
+
+def _make_core(request: SnapshotRequest, place: _Place, started: datetime) -> Core:
+    return make_core(
+        snapshot_id=secrets.token_bytes(ID_BYTES),
+        chain=place.chain,
+        sequence=place.sequence,
+        time=int(started.timestamp()),
+        archive=request.archive,
+        previous=place.previous,
+        cap=request.cap,
+    )
+
+
+def new_core(request: SnapshotRequest) -> Core:
+    """Return the core of a snapshot that begins a chain of its own."""
+    place = _Place(secrets.token_bytes(ID_BYTES), 1, None, None)
+    return _make_core(request, place, request.clock())
+
+
+def _find_place(storage: BaseStorage, request: SnapshotRequest) -> _Place:
+    header = newest_header(storage, request.host, request.job, request.identities)
+    if header is None:
+        return _Place(secrets.token_bytes(ID_BYTES), 1, None, None)
+    core = header.core
+    return _Place(core.chain, core.sequence + 1, core.digest, _record_of(storage, request, core))
+
+
+def _record_of(storage: BaseStorage, request: SnapshotRequest, core: Core) -> EndRecord | None:
+    for stored in list_snapshots(storage, host=request.host, job=request.job):
+        if stored.id == core.id.hex():
+            with suppress(IntegrityError):
+                return open_stored(storage, stored.name, request.identities).record
+    return None
+
+
+def _refuse_empty(roots: Sequence[Root], written: Written, before: EndRecord | None) -> None:
+    """Refuse a source with nothing in it where there was something: a disk is not mounted."""
+    if written.counts.entries > len(roots) or before is None:
+        return
+    directories = [root for root in roots if root.is_directory]
+    if len(directories) == len(roots) and before.counts.entries > len(before.sources):
+        raise SourceError(
+            f"{path_text(roots[0].path)} is empty, and was not in its last snapshot",
+            hint="is the disk mounted? if it is meant to be empty, use another --job",
+        )
+
+
+def _own_store(storage: BaseStorage) -> list[tuple[int, int]]:
+    root = storage.local_root()
+    if root is None:
+        return []
+    with suppress(OSError):
+        status = os.stat(root)  # noqa: PTH116 - its numbers are what counts
+        return [(status.st_dev, status.st_ino)]
+    return []
+
+
+def _commit(
+    storage: BaseStorage, sink: StorageWriter, name: str, keys: bytes, receipt: Receipt
+) -> None:
+    """Store the files beside the snapshot, then let it be seen; or leave none of them."""
+    stem = name.removesuffix(SUFFIX)
+    line = digest_line(receipt.sha256, name.rpartition("/")[2])
+    beside = {stem + KEYS_SUFFIX: keys, stem + DIGEST_SUFFIX: line}
+    try:
+        for beside_name, content in beside.items():
+            with storage.create(beside_name) as file:
+                file.write(content)
+                file.commit()
+        sink.commit()
+    except BaseException:
+        for beside_name in beside:
+            with suppress(BackupError):
+                storage.delete(beside_name)
+        raise
+
+
+def _clear_away(storage: BaseStorage, request: SnapshotRequest, now: datetime) -> None:
+    """Remove what earlier runs of this job left when they were killed."""
+    storage.clear_partials()
+    prefix = f"{request.host}/{request.job}/"
+    names = {file.name: file.modified for file in storage.list_files(prefix)}
+    for name, modified in names.items():
+        for suffix in (KEYS_SUFFIX, DIGEST_SUFFIX):
+            alone = name.endswith(suffix) and name.removesuffix(suffix) + SUFFIX not in names
+            # A younger one may belong to a run that is about to finish.
+            if alone and now - modified > _ORPHANS_AFTER:
+                with suppress(StorageError):
+                    storage.delete(name)
