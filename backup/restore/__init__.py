@@ -1,1 +1,7 @@
-"""Getting entries of a snapshot back, below one directory and nowhere else."""
+"""Getting files back out of snapshots, into places that were there before."""
+
+from __future__ import annotations
+
+from backup.restore.manager import RestoreManager, RestorePlan, RestoreReport
+
+__all__ = ["RestoreManager", "RestorePlan", "RestoreReport"]

@@ -442,13 +442,14 @@ class Forge:
 
     def sample_chunked(self, parts: int = 3) -> list[tuple[bytes, int, int, int, int]]:
         """Make the frames of a file of chunks; return the rows of its chunk list."""
-        rows = []
+        rows, chunks = [], []
         for place in range(parts):
             chunk = self.random(150)
             member = self.member(f".auto-backup/parts/0/{place * 150}", chunk)
             number = self.add(ARCHIVE, member.getvalue())
             rows.append((sha256(chunk).digest(), 0, number, 512, len(chunk)))
-            self.contents[-1:] = [b"".join([*self.contents[-1:], chunk])]
+            chunks.append(chunk)
+        self.contents.append(b"".join(chunks))
         self.end_archive()
         return rows
 

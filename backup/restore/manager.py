@@ -1,0 +1,296 @@
+"""Restoring snapshots, for programs.
+
+>>> manager = RestoreManager("/mnt/backup", key)                   # doctest: +SKIP
+>>> manager.restore("latest", "/tmp/restored", ["/home/ann/notes"])  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup.clock import Clock, system_clock
+from backup.environment import host_name, key_file_path
+from backup.errors import IntegrityError, RestoreError
+from backup.keys import load_key_file
+from backup.listing import StoredSnapshot, find_snapshot, list_snapshots, open_stored
+from backup.model import Entry, EntryType, path_text
+from backup.restore.tree_writer import TreeWriter, check_path
+from backup.snapshot.content import read_content
+from backup.snapshot.names import slug
+from backup.snapshot.reader import SnapshotReader
+from backup.snapshot.recipients import FernetKey, Identity
+from backup.snapshot.selection import select_entries
+from backup.storage import open_storage
+from backup.storage.base import BaseStorage
+from backup.verification import Level, Proof, verify_snapshot
+
+_TOLD = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePlan:
+    """What a restore would do. ``paths`` are without leading ``/``; none mean everything.
+
+    ``conflicts`` are paths below the target where something is already; ``incomplete`` are entries
+    whose content the snapshot does not have, with the reason.
+    """
+
+    snapshot: StoredSnapshot
+    target: Path
+    paths: tuple[bytes, ...]
+    entries: int
+    files: int
+    size: int
+    conflicts: tuple[bytes, ...]
+    incomplete: tuple[tuple[bytes, str], ...]
+
+
+@dataclass(kw_only=True)
+class RestoreReport:
+    """What a restore did.
+
+    ``damaged`` was not restored because stored bytes are not those that were saved; ``problems``
+    is what could not be restored as it was, each with its reason.
+    """
+
+    entries: int = 0
+    files: int = 0
+    size: int = 0
+    damaged: list[IntegrityError] = field(default_factory=list)
+    problems: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+OnRestored = Callable[[RestoreReport, bytes], None]
+
+
+def _nobody(_: RestoreReport, __: bytes) -> None:
+    return
+
+
+class RestoreManager:
+    """Restores from one store.
+
+    Args:
+        backup_dir: The store: a directory, or a store's URL.
+        secret_key: A Fernet key as text or bytes; ``None`` takes the key file.
+        identities: What opens the snapshots, in place of ``secret_key``.
+        clock: Tells the time.
+    """
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike[str] | BaseStorage,
+        secret_key: str | bytes | None = None,
+        *,
+        identities: Sequence[Identity] | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.storage = (
+            backup_dir if isinstance(backup_dir, BaseStorage) else open_storage(_url(backup_dir))
+        )
+        self.identities = _identities(secret_key) if identities is None else identities
+        self._clock = clock
+
+    def list_snapshots(self) -> list[StoredSnapshot]:
+        """Return all snapshots of the store."""
+        return list_snapshots(self.storage)
+
+    def find(self, snapshot: str) -> StoredSnapshot:
+        """Return the snapshot that ``snapshot`` means: an id, a job, a path, or ``latest``."""
+        root = self.storage.local_root()
+        path = Path(snapshot)
+        if root is not None and path.is_absolute() and path.is_relative_to(root):
+            snapshot = path.relative_to(root).as_posix()
+        return find_snapshot(self.storage, snapshot, host=slug(host_name()))
+
+    def open(self, snapshot: str) -> SnapshotReader:
+        """Open the snapshot that ``snapshot`` means."""
+        return open_stored(self.storage, self.find(snapshot).name, self.identities)
+
+    def plan_restore(
+        self,
+        snapshot: str,
+        target: str | os.PathLike[str],
+        paths: Sequence[str | bytes | os.PathLike[str]] = (),
+    ) -> RestorePlan:
+        """Return what ``restore`` would do, having changed nothing.
+
+        Raises:
+            SnapshotNotFoundError: There is no such snapshot.
+            RestoreError: It does not hold one of ``paths``.
+        """
+        stored = self.find(snapshot)
+        reader = open_stored(self.storage, stored.name, self.identities)
+        return plan_restore(reader, stored, Path(target), [_entry_path(path) for path in paths])
+
+    def restore(
+        self,
+        snapshot: str,
+        target: str | os.PathLike[str],
+        paths: Sequence[str | bytes | os.PathLike[str]] = (),
+        *,
+        on_restored: OnRestored = _nobody,
+    ) -> RestoreReport:
+        """Restore ``paths``, or everything, below ``target``; never overwrite anything.
+
+        Args:
+            snapshot: See ``find``.
+            target: A directory; made where it is missing. Entries get their whole path below it.
+            paths: What to restore, with all that is below; nothing means everything.
+            on_restored: Is told after every entry.
+
+        Raises:
+            SnapshotNotFoundError: There is no such snapshot.
+            RestoreError: The target has something where an entry belongs, the snapshot does not
+                hold one of ``paths``, or the system refuses. In the first two cases nothing has
+                been changed.
+        """
+        plan = self.plan_restore(snapshot, target, paths)
+        refuse_conflicts(plan)
+        reader = open_stored(self.storage, plan.snapshot.name, self.identities)
+        return run_restore(reader, plan, on_restored=on_restored)
+
+    def validate(self, snapshot: str) -> Proof:
+        """Read every byte of a snapshot and compare every digest; restore nothing."""
+        name = self.find(snapshot).name
+        return verify_snapshot(
+            self.storage, name, self.identities, level=Level.CONTENT, clock=self._clock
+        )
+
+
+def plan_restore(
+    reader: SnapshotReader, stored: StoredSnapshot, target: Path, paths: Sequence[bytes]
+) -> RestorePlan:
+    """Return the plan to restore ``paths`` of an opened snapshot below ``target``."""
+    occupied = _occupied(target)
+    entries = files = size = 0
+    conflicts, incomplete = [], []
+    missing = set(paths)
+    for entry in select_entries(reader, paths):
+        entries += 1
+        missing.discard(entry.path)
+        if entry.type is EntryType.FILE:
+            files += 1
+            size += entry.size
+        if entry.error:
+            incomplete.append((entry.path, entry.error))
+        if occupied and entry.type is not EntryType.DIRECTORY and _is_there(target, entry.path):
+            conflicts.append(entry.path)
+    if missing:
+        raise RestoreError(
+            f"the snapshot does not hold {path_text(min(missing))}",
+            hint="'auto-backup ls SNAPSHOT' lists what it holds",
+        )
+    return RestorePlan(
+        snapshot=stored,
+        target=target,
+        paths=tuple(paths),
+        entries=entries,
+        files=files,
+        size=size,
+        conflicts=tuple(conflicts),
+        incomplete=tuple(incomplete),
+    )
+
+
+def refuse_conflicts(plan: RestorePlan) -> None:
+    """Raise ``RestoreError`` where the plan would meet something that exists."""
+    if not plan.conflicts:
+        return
+    told = ", ".join(path_text(path) for path in plan.conflicts[:_TOLD])
+    more = len(plan.conflicts) - _TOLD
+    raise RestoreError(
+        f"{plan.target} already has {told}" + (f" and {more} more" if more > 0 else ""),
+        hint="nothing has been changed; restore into an empty directory",
+    )
+
+
+def run_restore(
+    reader: SnapshotReader, plan: RestorePlan, *, on_restored: OnRestored = _nobody
+) -> RestoreReport:
+    """Do what ``plan`` says; damaged contents are left out and reported."""
+    report = RestoreReport()
+    first_names: dict[tuple[int, int], Entry] = {}
+    with TreeWriter(plan.target) as writer:
+        for entry in select_entries(reader, plan.paths):
+            try:
+                _restore_entry(reader, writer, entry, first_names, report)
+            except IntegrityError as error:
+                report.damaged.append(error)
+            on_restored(report, entry.path)
+        writer.finish()
+        report.problems.extend(writer.problems)
+    return report
+
+
+def _restore_entry(
+    reader: SnapshotReader,
+    writer: TreeWriter,
+    entry: Entry,
+    first_names: dict[tuple[int, int], Entry],
+    report: RestoreReport,
+) -> None:
+    if entry.error:
+        report.problems.append((entry.path, f"when it was saved: {entry.error}"))
+    match entry.type:
+        case EntryType.DIRECTORY:
+            writer.make_directory(entry)
+        case EntryType.SYMLINK:
+            writer.defer_symlink(entry)
+        case EntryType.FIFO | EntryType.CHARACTER_DEVICE | EntryType.BLOCK_DEVICE:
+            writer.make_special(entry)
+        case EntryType.FILE | EntryType.STREAM:
+            if entry.error and not entry.digest:
+                return
+            _restore_file(reader, writer, entry, first_names)
+            report.files += 1
+            report.size += entry.size
+    report.entries += 1
+
+
+def _restore_file(
+    reader: SnapshotReader,
+    writer: TreeWriter,
+    entry: Entry,
+    first_names: dict[tuple[int, int], Entry],
+) -> None:
+    group = (entry.filesystem, entry.inode)
+    if entry.links > 1 and group in first_names:
+        writer.link_file(entry, first_names[group])
+        return
+    writer.write_file(entry, read_content(reader, entry))
+    if entry.links > 1:
+        first_names[group] = entry
+
+
+def _entry_path(path: str | bytes | os.PathLike[str]) -> bytes:
+    """Return a path as a user types it in the form of ``Entry.path``."""
+    raw = os.path.normpath(os.fsencode(path)).lstrip(b"/")
+    wanted = b"" if raw == b"." else raw
+    check_path(wanted)
+    return wanted
+
+
+def _occupied(target: Path) -> bool:
+    try:
+        with os.scandir(target) as names:
+            return next(names, None) is not None
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise RestoreError(f"cannot restore to {target}: {error.strerror}") from error
+
+
+def _is_there(target: Path, path: bytes) -> bool:
+    return os.path.lexists(os.fsencode(target) + b"/" + path)
+
+
+def _url(backup_dir: str | os.PathLike[str]) -> str | Path:
+    return backup_dir if isinstance(backup_dir, str) else Path(backup_dir)
+
+
+def _identities(secret_key: str | bytes | None) -> list[Identity]:
+    return [load_key_file(key_file_path()) if secret_key is None else FernetKey.parse(secret_key)]

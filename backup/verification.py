@@ -1,0 +1,181 @@
+"""Proving that what is stored is what was saved, at the levels *checksum* and *content*."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+
+from backup.clock import Clock, system_clock
+from backup.errors import (
+    BackupError,
+    DigestError,
+    IntegrityError,
+    SnapshotNotFoundError,
+)
+from backup.listing import open_stored
+from backup.model import Entry, path_text
+from backup.snapshot.content import read_content
+from backup.snapshot.frame import Section
+from backup.snapshot.names import DIGEST_SUFFIX, SUFFIX, parse_digest_line
+from backup.snapshot.reader import SnapshotReader
+from backup.snapshot.recipients import Identity
+from backup.storage.base import BaseStorage
+
+_BLOCK = 4 * 1024 * 1024
+_DIGEST_LIMIT = 4096
+OnBytes = Callable[[int], None]
+"""Is told how many bytes of the snapshot have been checked since it was last called."""
+
+
+class Level(StrEnum):
+    """How much is proven.
+
+    ``checksum``: the file is the one that was stored. ``content``: besides, every frame opens and
+    every entry's content has its digest.
+    """
+
+    CHECKSUM = "checksum"
+    CONTENT = "content"
+
+
+@dataclass(kw_only=True)
+class Proof:
+    """What was compared, and what was found; ``errors`` is empty where all is well."""
+
+    name: str
+    level: Level
+    started: datetime
+    finished: datetime
+    file_bytes: int = 0
+    entries: int = 0
+    content_bytes: int = 0
+    frames: int = 0
+    errors: list[BackupError] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything that was compared was right."""
+        return not self.errors
+
+
+def _nobody(_: int) -> None:
+    return
+
+
+def verify_snapshot(
+    storage: BaseStorage,
+    name: str,
+    identities: Sequence[Identity],
+    *,
+    level: Level = Level.CONTENT,
+    trusted: Collection[bytes] | None = None,
+    clock: Clock = system_clock,
+    on_bytes: OnBytes = _nobody,
+) -> Proof:
+    """Return the proof for the snapshot ``name``; damage is in it, not raised.
+
+    Args:
+        storage: The store.
+        name: The snapshot's name in it.
+        identities: What opens it; ``checksum`` needs none.
+        level: What to prove.
+        trusted: Public keys of trusted hosts.
+        clock: Tells the time.
+        on_bytes: Is told about progress.
+
+    Raises:
+        SnapshotNotFoundError: There is none of that name.
+        SecretKeyError: No key opens it.
+        StorageError: The store does not answer.
+    """
+    started = clock()
+    proof = Proof(name=name, level=level, started=started, finished=started)
+    try:
+        _check_file(storage, proof, on_bytes)
+    except IntegrityError as error:
+        proof.errors.append(error)
+    if level is Level.CONTENT:
+        try:
+            reader = open_stored(storage, name, identities, trusted=trusted)
+            _check_content(reader, proof, on_bytes)
+        except IntegrityError as error:
+            proof.errors.append(error)
+    proof.finished = clock()
+    return proof
+
+
+def _check_file(storage: BaseStorage, proof: Proof, on_bytes: OnBytes) -> None:
+    file = storage.stat(proof.name)
+    if file is None:
+        raise SnapshotNotFoundError(f"there is no snapshot {proof.name!r} in {storage}")
+    expected = recorded_digest(storage, proof.name)
+    digest = sha256()
+    while proof.file_bytes < file.size:
+        block = storage.read_range(proof.name, proof.file_bytes, _BLOCK)
+        if not block:
+            break
+        digest.update(block)
+        proof.file_bytes += len(block)
+        on_bytes(len(block))
+    if expected is None and proof.level is Level.CHECKSUM:
+        raise DigestError(
+            f"{proof.name} has no .sha256 file to compare with",
+            hint="verify it with --level content",
+        )
+    if expected is not None and digest.digest() != expected:
+        raise DigestError(f"{proof.name} is not the file that was stored: its SHA-256 differs")
+
+
+def recorded_digest(storage: BaseStorage, name: str) -> bytes | None:
+    """Return the SHA-256 that the ``.sha256`` file beside ``name`` tells, where there is one."""
+    beside = name.removesuffix(SUFFIX) + DIGEST_SUFFIX
+    found = storage.stat(beside)
+    if found is None or found.size > _DIGEST_LIMIT:
+        return None
+    return parse_digest_line(storage.read(beside, _DIGEST_LIMIT))
+
+
+def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> None:
+    opened: set[int] = set()
+    done: set[tuple[int, int]] = set()
+    for entry in reader.entries():
+        proof.entries += 1
+        if entry.links > 1:  # other names of a file have the same extents
+            if (entry.filesystem, entry.inode) in done:
+                continue
+            done.add((entry.filesystem, entry.inode))
+        _check_entry(reader, entry, proof, opened)
+    _check_other_frames(reader, proof, opened, on_bytes)
+
+
+def _check_entry(reader: SnapshotReader, entry: Entry, proof: Proof, opened: set[int]) -> None:
+    own = reader.core.id
+    try:
+        for data in read_content(reader, entry):
+            proof.content_bytes += len(data)
+        extents = entry.extents or tuple(chunk.extent for chunk in reader.chunks(entry))
+        opened.update(extent.frame for extent in extents if extent.snapshot == own)
+    except IntegrityError as error:
+        error.args = (f"{path_text(entry.path)}: {error.message}",)
+        error.message = error.args[0]
+        proof.errors.append(error)
+
+
+def _check_other_frames(
+    reader: SnapshotReader, proof: Proof, opened: set[int], on_bytes: OnBytes
+) -> None:
+    """Open the frames that no content led to: those of links and directories, and the index."""
+    for number, row in enumerate(reader.rows):
+        if row.section is Section.ABSENT:
+            continue
+        proof.frames += 1
+        on_bytes(row.length)
+        if number in opened:
+            continue
+        try:
+            reader.piece(row.section, number)
+        except IntegrityError as error:
+            proof.errors.append(error)
