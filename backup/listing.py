@@ -1,4 +1,4 @@
-"""Finding the snapshots of a store, and opening them.
+"""Finding the snapshots of a store.
 
 File names are hints for people: what is newest, and what belongs together, is read from
 authenticated headers where there is a key.
@@ -7,22 +7,20 @@ authenticated headers where there is a key.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from backup.errors import BackupError, IntegrityError, SnapshotNotFoundError
+from backup.locating import StoredFileSource, locate
 from backup.model import ArchiveType, SnapshotKind
-from backup.snapshot.end import Referred
 from backup.snapshot.header import Header
-from backup.snapshot.names import KEYS_SUFFIX, SUFFIX, SnapshotName, parse_name
+from backup.snapshot.names import SUFFIX, SnapshotName, parse_name
 from backup.snapshot.opening import authenticate_header, read_header
-from backup.snapshot.reader import SnapshotReader, open_snapshot
 from backup.snapshot.recipients import Identity
-from backup.storage import BaseStorage
+from backup.storage.base import BaseStorage
 
-_KEYS_LIMIT = 256 * 1024
 _ID_START = re.compile(r"[0-9a-f]{4,32}")
 
 
@@ -42,20 +40,6 @@ class StoredSnapshot(NamedTuple):
     archive: ArchiveType
     sequence: int
     damage: str = ""
-
-
-class StoredFileSource:
-    """A file of a store as a ``ByteSource``."""
-
-    def __init__(self, storage: BaseStorage, name: str, size: int) -> None:
-        self.size = size
-        self.name = name.rpartition("/")[2]
-        self._storage = storage
-        self._name = name
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """See ByteSource."""
-        return self._storage.read_range(self._name, offset, length)
 
 
 def list_snapshots(storage: BaseStorage, *, host: str = "", job: str = "") -> list[StoredSnapshot]:
@@ -102,53 +86,6 @@ def _describe(storage: BaseStorage, name: str, size: int, hint: SnapshotName) ->
     )
 
 
-def open_stored(
-    storage: BaseStorage,
-    name: str,
-    identities: Sequence[Identity],
-    *,
-    trusted: Collection[bytes] | None = None,
-) -> SnapshotReader:
-    """Open the snapshot ``name``, finding those that it refers to in the same store.
-
-    Raises:
-        SnapshotNotFoundError: There is none of that name.
-        SecretKeyError: No key opens it.
-        IntegrityError: It is not what was written.
-    """
-    file = storage.stat(name)
-    if file is None:
-        raise SnapshotNotFoundError(f"there is no snapshot {name!r} in {storage}")
-    return open_snapshot(
-        StoredFileSource(storage, name, file.size),
-        identities,
-        keys_file=read_keys_file(storage, name),
-        trusted=trusted,
-        find=lambda referred: _find_by_id(storage, referred),
-    )
-
-
-def read_keys_file(storage: BaseStorage, name: str) -> bytes | None:
-    """Return the bytes of the keys file beside the snapshot ``name``, where there is one."""
-    keys_name = name.removesuffix(SUFFIX) + KEYS_SUFFIX
-    found = storage.stat(keys_name)
-    if found is None or found.size > _KEYS_LIMIT:
-        return None
-    return storage.read(keys_name, _KEYS_LIMIT)
-
-
-def _find_by_id(storage: BaseStorage, referred: Referred) -> StoredFileSource | None:
-    for file in storage.list_files():
-        name = parse_name(file.name) if file.name.endswith(SUFFIX) else None
-        if name is None or name.id_start != referred.id.hex()[:4]:
-            continue
-        source = StoredFileSource(storage, file.name, file.size)
-        with suppress(IntegrityError):
-            if read_header(source).core.id == referred.id:
-                return source
-    return None
-
-
 def newest_header(
     storage: BaseStorage, host: str, job: str, identities: Sequence[Identity]
 ) -> Header | None:
@@ -158,10 +95,9 @@ def newest_header(
     anything.
     """
     for stored in reversed(list_snapshots(storage, host=host, job=job)):
-        source = StoredFileSource(storage, stored.name, stored.size)
         with suppress(BackupError):
-            keys_file = read_keys_file(storage, stored.name)
-            return authenticate_header(source, identities, keys_file).header
+            located = locate(storage, stored.name)
+            return authenticate_header(located.source, identities, located.keys_file).header
     return None
 
 

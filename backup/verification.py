@@ -9,23 +9,15 @@ from enum import StrEnum
 from hashlib import sha256
 
 from backup.clock import Clock, system_clock
-from backup.errors import (
-    BackupError,
-    DigestError,
-    IntegrityError,
-    SnapshotNotFoundError,
-)
-from backup.listing import open_stored
+from backup.errors import BackupError, DigestError, IntegrityError
+from backup.locating import Located
 from backup.model import Entry, path_text
 from backup.snapshot.content import read_content
 from backup.snapshot.frame import Section
-from backup.snapshot.names import DIGEST_SUFFIX, SUFFIX, parse_digest_line
 from backup.snapshot.reader import SnapshotReader
 from backup.snapshot.recipients import Identity
-from backup.storage.base import BaseStorage
 
 _BLOCK = 4 * 1024 * 1024
-_DIGEST_LIMIT = 4096
 OnBytes = Callable[[int], None]
 """Is told how many bytes of the snapshot have been checked since it was last called."""
 
@@ -66,8 +58,7 @@ def _nobody(_: int) -> None:
 
 
 def verify_snapshot(
-    storage: BaseStorage,
-    name: str,
+    located: Located,
     identities: Sequence[Identity],
     *,
     level: Level = Level.CONTENT,
@@ -75,11 +66,10 @@ def verify_snapshot(
     clock: Clock = system_clock,
     on_bytes: OnBytes = _nobody,
 ) -> Proof:
-    """Return the proof for the snapshot ``name``; damage is in it, not raised.
+    """Return the proof for a snapshot; damage is in it, not raised.
 
     Args:
-        storage: The store.
-        name: The snapshot's name in it.
+        located: The snapshot.
         identities: What opens it; ``checksum`` needs none.
         level: What to prove.
         trusted: Public keys of trusted hosts.
@@ -87,19 +77,18 @@ def verify_snapshot(
         on_bytes: Is told about progress.
 
     Raises:
-        SnapshotNotFoundError: There is none of that name.
         SecretKeyError: No key opens it.
         StorageError: The store does not answer.
     """
     started = clock()
-    proof = Proof(name=name, level=level, started=started, finished=started)
+    proof = Proof(name=located.name, level=level, started=started, finished=started)
     try:
-        _check_file(storage, proof, on_bytes)
+        _check_file(located, proof, on_bytes)
     except IntegrityError as error:
         proof.errors.append(error)
     if level is Level.CONTENT:
         try:
-            reader = open_stored(storage, name, identities, trusted=trusted)
+            reader = located.open(identities, trusted=trusted)
             _check_content(reader, proof, on_bytes)
         except IntegrityError as error:
             proof.errors.append(error)
@@ -107,35 +96,22 @@ def verify_snapshot(
     return proof
 
 
-def _check_file(storage: BaseStorage, proof: Proof, on_bytes: OnBytes) -> None:
-    file = storage.stat(proof.name)
-    if file is None:
-        raise SnapshotNotFoundError(f"there is no snapshot {proof.name!r} in {storage}")
-    expected = recorded_digest(storage, proof.name)
+def _check_file(located: Located, proof: Proof, on_bytes: OnBytes) -> None:
     digest = sha256()
-    while proof.file_bytes < file.size:
-        block = storage.read_range(proof.name, proof.file_bytes, _BLOCK)
-        if not block:
-            break
+    while block := located.source.read_at(proof.file_bytes, _BLOCK):
         digest.update(block)
         proof.file_bytes += len(block)
         on_bytes(len(block))
+    expected = located.recorded_digest
     if expected is None and proof.level is Level.CHECKSUM:
         raise DigestError(
-            f"{proof.name} has no .sha256 file to compare with",
+            f"{located.source.name} has no .sha256 file to compare with",
             hint="verify it with --level content",
         )
     if expected is not None and digest.digest() != expected:
-        raise DigestError(f"{proof.name} is not the file that was stored: its SHA-256 differs")
-
-
-def recorded_digest(storage: BaseStorage, name: str) -> bytes | None:
-    """Return the SHA-256 that the ``.sha256`` file beside ``name`` tells, where there is one."""
-    beside = name.removesuffix(SUFFIX) + DIGEST_SUFFIX
-    found = storage.stat(beside)
-    if found is None or found.size > _DIGEST_LIMIT:
-        return None
-    return parse_digest_line(storage.read(beside, _DIGEST_LIMIT))
+        raise DigestError(
+            f"{located.source.name} is not the file that was stored: its SHA-256 differs"
+        )
 
 
 def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> None:

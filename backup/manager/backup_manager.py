@@ -14,7 +14,8 @@ from backup.clock import Clock, system_clock
 from backup.environment import host_name, key_file_path, state_dir
 from backup.errors import IntegrityError, SecretKeyError, SourceError, StorageError
 from backup.keys import load_key_file, load_or_create_host_key
-from backup.listing import list_snapshots, open_stored
+from backup.listing import list_snapshots
+from backup.locating import locate
 from backup.manager.naming import default_job
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
 from backup.manager.run import new_core, take_snapshot, write_content
@@ -151,7 +152,7 @@ class BackupManager:
         own = []
         for stored in list_snapshots(self._storage, host=self._host, job=self._job or ""):
             try:
-                reader = open_stored(self._storage, stored.name, [self._key])
+                reader = locate(self._storage, stored.name).open([self._key])
             except (IntegrityError, SecretKeyError):
                 continue
             if reader.record.sources == (source,):

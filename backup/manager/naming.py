@@ -8,7 +8,8 @@ from hashlib import sha256
 from pathlib import PurePosixPath
 
 from backup.errors import IntegrityError, SecretKeyError
-from backup.listing import list_snapshots, open_stored
+from backup.listing import list_snapshots
+from backup.locating import locate
 from backup.snapshot.names import slug
 from backup.snapshot.recipients import Identity
 from backup.sources.roots import Root
@@ -42,5 +43,5 @@ def _is_taken(
     sources = {root.path for root in roots}
     for stored in reversed(list_snapshots(storage, host=host, job=name)):
         with suppress(IntegrityError, SecretKeyError):
-            return not sources & set(open_stored(storage, stored.name, identities).record.sources)
+            return not sources & set(locate(storage, stored.name).open(identities).record.sources)
     return False

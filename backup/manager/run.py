@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from backup.errors import BackupError, IntegrityError, SourceError, StorageError
-from backup.listing import list_snapshots, newest_header, open_stored
+from backup.listing import list_snapshots, newest_header
+from backup.locating import locate
 from backup.manager.content import ContentWriter, Written
 from backup.manager.frame_job import FrameWorker
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
@@ -141,7 +142,7 @@ def _record_of(storage: BaseStorage, request: SnapshotRequest, core: Core) -> En
     for stored in list_snapshots(storage, host=request.host, job=request.job):
         if stored.id == core.id.hex():
             with suppress(IntegrityError):
-                return open_stored(storage, stored.name, request.identities).record
+                return locate(storage, stored.name).open(request.identities).record
     return None
 
 

@@ -15,11 +15,12 @@ from backup.clock import Clock, system_clock
 from backup.environment import host_name, key_file_path
 from backup.errors import IntegrityError, RestoreError
 from backup.keys import load_key_file
-from backup.listing import StoredSnapshot, find_snapshot, list_snapshots, open_stored
+from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
+from backup.locating import Located, locate, locate_path
 from backup.model import Entry, EntryType, path_text
 from backup.restore.tree_writer import TreeWriter, check_path
 from backup.snapshot.content import read_content
-from backup.snapshot.names import slug
+from backup.snapshot.names import SUFFIX, slug
 from backup.snapshot.reader import SnapshotReader
 from backup.snapshot.recipients import FernetKey, Identity
 from backup.snapshot.selection import select_entries
@@ -38,7 +39,7 @@ class RestorePlan:
     whose content the snapshot does not have, with the reason.
     """
 
-    snapshot: StoredSnapshot
+    snapshot: Located
     target: Path
     paths: tuple[bytes, ...]
     entries: int
@@ -98,17 +99,20 @@ class RestoreManager:
         """Return all snapshots of the store."""
         return list_snapshots(self.storage)
 
-    def find(self, snapshot: str) -> StoredSnapshot:
-        """Return the snapshot that ``snapshot`` means: an id, a job, a path, or ``latest``."""
-        root = self.storage.local_root()
-        path = Path(snapshot)
-        if root is not None and path.is_absolute() and path.is_relative_to(root):
-            snapshot = path.relative_to(root).as_posix()
-        return find_snapshot(self.storage, snapshot, host=slug(host_name()))
+    def locate(self, snapshot: str) -> Located:
+        """Return the snapshot that ``snapshot`` means.
+
+        An id or the beginning of one, ``[HOST/]JOB``, ``JOB~2``, ``JOB@2026-11-20``, ``latest``
+        (see ``find_snapshot``), or the path of an ``.enc`` file.
+        """
+        if snapshot.endswith(SUFFIX) and os.path.lexists(snapshot):
+            return locate_path(Path(snapshot))
+        found = find_snapshot(self.storage, snapshot, host=slug(host_name()))
+        return locate(self.storage, found.name)
 
     def open(self, snapshot: str) -> SnapshotReader:
         """Open the snapshot that ``snapshot`` means."""
-        return open_stored(self.storage, self.find(snapshot).name, self.identities)
+        return self.locate(snapshot).open(self.identities)
 
     def plan_restore(
         self,
@@ -122,9 +126,9 @@ class RestoreManager:
             SnapshotNotFoundError: There is no such snapshot.
             RestoreError: It does not hold one of ``paths``.
         """
-        stored = self.find(snapshot)
-        reader = open_stored(self.storage, stored.name, self.identities)
-        return plan_restore(reader, stored, Path(target), [_entry_path(path) for path in paths])
+        located = self.locate(snapshot)
+        reader = located.open(self.identities)
+        return plan_restore(reader, located, Path(target), [_entry_path(path) for path in paths])
 
     def restore(
         self,
@@ -137,7 +141,7 @@ class RestoreManager:
         """Restore ``paths``, or everything, below ``target``; never overwrite anything.
 
         Args:
-            snapshot: See ``find``.
+            snapshot: See ``locate``.
             target: A directory; made where it is missing. Entries get their whole path below it.
             paths: What to restore, with all that is below; nothing means everything.
             on_restored: Is told after every entry.
@@ -150,19 +154,17 @@ class RestoreManager:
         """
         plan = self.plan_restore(snapshot, target, paths)
         refuse_conflicts(plan)
-        reader = open_stored(self.storage, plan.snapshot.name, self.identities)
+        reader = plan.snapshot.open(self.identities)
         return run_restore(reader, plan, on_restored=on_restored)
 
     def validate(self, snapshot: str) -> Proof:
         """Read every byte of a snapshot and compare every digest; restore nothing."""
-        name = self.find(snapshot).name
-        return verify_snapshot(
-            self.storage, name, self.identities, level=Level.CONTENT, clock=self._clock
-        )
+        located = self.locate(snapshot)
+        return verify_snapshot(located, self.identities, level=Level.CONTENT, clock=self._clock)
 
 
 def plan_restore(
-    reader: SnapshotReader, stored: StoredSnapshot, target: Path, paths: Sequence[bytes]
+    reader: SnapshotReader, located: Located, target: Path, paths: Sequence[bytes]
 ) -> RestorePlan:
     """Return the plan to restore ``paths`` of an opened snapshot below ``target``."""
     occupied = _occupied(target)
@@ -185,7 +187,7 @@ def plan_restore(
             hint="'auto-backup ls SNAPSHOT' lists what it holds",
         )
     return RestorePlan(
-        snapshot=stored,
+        snapshot=located,
         target=target,
         paths=tuple(paths),
         entries=entries,

@@ -437,7 +437,7 @@ class Forge:
         """Make what ``sample`` makes, without the index."""
         self.entries.append({"t": "dir", "p": "docs", "mode": 0o755})
         for name in "abc":
-            self.add_file(f"docs/{name}", self.random(120))
+            self.add_file(f"docs/{name}", self.random(40))
         self.end_archive()
 
     def sample_chunked(self, parts: int = 3) -> list[tuple[bytes, int, int, int, int]]:
