@@ -86,6 +86,18 @@ def load_or_create_host_key(state_dir: Path) -> HostKey:
     return key
 
 
+def load_host_public(state_dir: Path) -> bytes | None:
+    """Return the public key by which readers know this host, ``None`` before its first use.
+
+    Raises:
+        SecretKeyError: The signing key's file cannot be read, or is damaged.
+    """
+    try:
+        return _load_host_key(state_dir / HOST_KEY_NAME).public
+    except FileNotFoundError:
+        return None
+
+
 def _load_host_key(path: Path) -> HostKey:
     try:
         return HostKey(FernetKey.parse(_read_secret(path)).secret)

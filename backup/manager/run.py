@@ -13,9 +13,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from backup.errors import BackupError, IntegrityError, SourceError, StorageError
+from backup.errors import IntegrityError, SourceError, StorageError
 from backup.listing import list_snapshots, newest_header
 from backup.locating import locate
+from backup.manager.committing import commit_with
 from backup.manager.content import ContentWriter, Written
 from backup.manager.frame_job import FrameWorker
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
@@ -171,21 +172,9 @@ def _own_store(storage: BaseStorage) -> list[tuple[int, int]]:
 def _commit(
     storage: BaseStorage, sink: StorageWriter, name: str, keys: bytes, receipt: Receipt
 ) -> None:
-    """Store the files beside the snapshot, then let it be seen; or leave none of them."""
     stem = name.removesuffix(SUFFIX)
     line = digest_line(receipt.sha256, name.rpartition("/")[2])
-    beside = {stem + KEYS_SUFFIX: keys, stem + DIGEST_SUFFIX: line}
-    try:
-        for beside_name, content in beside.items():
-            with storage.create(beside_name) as file:
-                file.write(content)
-                file.commit()
-        sink.commit()
-    except BaseException:
-        for beside_name in beside:
-            with suppress(BackupError):
-                storage.delete(beside_name)
-        raise
+    commit_with(storage, sink, {stem + KEYS_SUFFIX: keys, stem + DIGEST_SUFFIX: line})
 
 
 def _clear_away(storage: BaseStorage, request: SnapshotRequest, now: datetime) -> None:

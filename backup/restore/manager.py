@@ -128,7 +128,7 @@ class RestoreManager:
         """
         located = self.locate(snapshot)
         reader = located.open(self.identities)
-        return plan_restore(reader, located, Path(target), [_entry_path(path) for path in paths])
+        return plan_restore(reader, located, Path(target), [entry_path(path) for path in paths])
 
     def restore(
         self,
@@ -268,8 +268,12 @@ def _restore_file(
         first_names[group] = entry
 
 
-def _entry_path(path: str | bytes | os.PathLike[str]) -> bytes:
-    """Return a path as a user types it in the form of ``Entry.path``."""
+def entry_path(path: str | bytes | os.PathLike[str]) -> bytes:
+    """Return a path as a user types it in the form of ``Entry.path``.
+
+    Raises:
+        UnsafePathError: It leads elsewhere than below the root.
+    """
     raw = os.path.normpath(os.fsencode(path)).lstrip(b"/")
     wanted = b"" if raw == b"." else raw
     check_path(wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import json
 import os
 import resource
@@ -260,6 +259,16 @@ class TestWriting:
 
         assert sorted(path.name for path in (target / "d").iterdir()) == ["f", "own"]
 
+    def test_a_refusal_does_not_mislead_what_comes_next(self, writer, target):
+        write(writer, b"a/f")
+        (target / "file").touch()
+        for path in (b"file/x", b"a/b/../x", b"file/x"):
+            with pytest.raises(RestoreError):
+                write(writer, path)
+        write(writer, b"a/g")
+
+        assert sorted(path.name for path in (target / "a").iterdir()) == ["f", "g"]
+
     def test_pieces_may_be_views_and_empty(self, writer, target):
         writer.write_file(make_entry(b"f", size=3), iter([b"", memoryview(b"abcd")[1:], b""]))
 
@@ -324,10 +333,12 @@ class TestNothingUnauthenticated:
 
         assert list(target.iterdir()) == []
 
-    def test_pieces_without_end_are_refused_too(self, writer, target):
+    def test_pieces_are_not_read_beyond_the_size(self, writer, target):
+        pieces = iter([b"xx"] * 1000)
         with pytest.raises(DigestError, match="above 5 bytes"):
-            writer.write_file(make_entry(b"f", size=5), itertools.repeat(b"xx"))
+            writer.write_file(make_entry(b"f", size=5), pieces)
 
+        assert len(list(pieces)) == 997
         assert list(target.iterdir()) == []
 
     def test_another_length_is_fine_where_the_entry_says_so(self, writer, target):
@@ -546,7 +557,9 @@ class TestNothingOutside:
 
     @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "directory"])
     def test_only_a_directory_may_be_the_target_itself(self, target, outside, kind):
-        self.refuse(target, [lambda writer: apply(writer, kind, b"")])
+        caught = self.refuse(target, [lambda writer: apply(writer, kind, b"", first=b"")])
+        assert caught.type in (UnsafePathError, RestoreError)
+        assert kind == "link" or "the target itself" in str(caught.value)
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("level", range(1, 5))

@@ -1,0 +1,92 @@
+"""``key new``, ``key show``, ``key list``."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import typer
+
+from backup.cli.invocation import invocation
+from backup.cli.output import print_json, print_line, print_table
+from backup.errors import SecretKeyError, SnapshotNotFoundError
+from backup.keys import HOST_KEY_NAME, create_key_file, load_host_public
+from backup.listing import list_snapshots
+from backup.locating import StoredFileSource
+from backup.snapshot.opening import read_header
+from backup.snapshot.signing import fingerprint
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command("new")
+def new(context: typer.Context) -> None:
+    """Make a new key file; one that exists is never touched."""
+    call = invocation(context)
+    path = call.settings.key_path()
+    if call.dry_run:
+        print_line(f"would make a new key: {path}")
+        return
+    call.start_action("key new", path=str(path))
+    key = create_key_file(path)
+    if call.json:
+        print_json({"path": str(path), "id": key.id})
+        return
+    print_line(f"a new key has been made: {path} (id {key.id})")
+    print_line("keep a copy of that file elsewhere, off this machine:")
+    print_line("without it nobody, you included, can ever read what is sealed with it")
+
+
+@app.command("show")
+def show(context: typer.Context) -> None:
+    """Tell where the key is and what it is called; never the secret itself."""
+    call = invocation(context)
+    key = call.settings.load_key()
+    public = load_host_public(call.settings.state_dir())
+    path = call.settings.key_path()
+    if call.json:
+        signer = None if public is None else public.hex()
+        print_json({"path": str(path), "type": "fernet", "id": key.id, "signer": signer})
+        return
+    print_line(f"key file  {path}")
+    print_line(f"id        {key.id}  (fernet: seals and opens)")
+    if public is None:
+        print_line("signs as  nobody yet: the first snapshot makes this host's signing key")
+    else:
+        print_line(
+            f"signs as  {fingerprint(public)}  ({call.settings.state_dir()}/{HOST_KEY_NAME})"
+        )
+
+
+@app.command("list")
+def list_(context: typer.Context) -> None:
+    """Tell for whom the snapshots of a store are sealed."""
+    call = invocation(context)
+    store = call.settings.open_store()
+    own = None
+    try:
+        own = call.settings.load_key().id
+    except SecretKeyError as error:
+        call.note(error.message)
+    sealed: Counter[tuple[str, str]] = Counter()
+    found = list_snapshots(store, host=call.settings.host or "", job=call.settings.job or "")
+    for snapshot in found:
+        if snapshot.damage:
+            continue
+        header = read_header(StoredFileSource(store, snapshot.name, snapshot.size))
+        sealed.update({(slot.type[:20], slot.id) for slot in header.slots})
+    if not sealed:
+        raise SnapshotNotFoundError(f"there is no snapshot in {store}")
+    rows = [
+        {"type": kind, "id": key_id, "snapshots": count, "yours": key_id == own}
+        for (kind, key_id), count in sorted(sealed.items())
+    ]
+    if call.json:
+        print_json(rows)
+        return
+    print_table(
+        ("type", "id", "snapshots", "yours"),
+        [
+            (kind, key_id, f"{count} of {len(found)}", "yes" if key_id == own else "no")
+            for (kind, key_id), count in sorted(sealed.items())
+        ],
+    )

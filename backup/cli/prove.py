@@ -1,0 +1,130 @@
+"""``verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from backup.cli.invocation import Invocation, invocation
+from backup.cli.output import (
+    count_text,
+    duration_text,
+    print_json,
+    print_line,
+    print_note,
+    safe_text,
+    size_text,
+)
+from backup.cli.progress import ProgressLine
+from backup.errors import SnapshotNotFoundError
+from backup.listing import list_snapshots
+from backup.locating import Located, locate
+from backup.restore import RestoreManager
+from backup.snapshot.recipients import Identity
+from backup.verification import Level, Proof, verify_snapshot
+
+_DAMAGED = 13
+_TOLD = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("verify")(verify)
+
+
+def verify(
+    context: typer.Context,
+    snapshots: Annotated[
+        list[str] | None, typer.Argument(metavar="[SNAPSHOT]...", help="Which; else all of them.")
+    ] = None,
+    level: Annotated[
+        Level,
+        typer.Option(
+            metavar="LEVEL",
+            help="checksum: the files' SHA-256; content: every frame and entry too.",
+        ),
+    ] = Level.CONTENT,
+) -> None:
+    """Read snapshots back from the store and compare every digest."""
+    call = invocation(context)
+    identities: list[Identity] = [] if level is Level.CHECKSUM else [call.settings.load_key()]
+    located = _located(call, call.reader_with(identities), snapshots or [])
+    call.start_action("verify", level=str(level), snapshots=len(located))
+    proofs = [_verify(call, one, identities, level) for one in located]
+    if call.json:
+        print_json([_proof_json(proof) for proof in proofs])
+    broken = sum(not proof.holds for proof in proofs)
+    call.status = _DAMAGED if broken else 0
+    if not call.json and not call.quiet and len(proofs) > 1:
+        print_line(f"{len(proofs) - broken} of {count_text(len(proofs), 'snapshot')} hold")
+    call.end_action(
+        "damaged" if broken else "done",
+        snapshots=len(proofs),
+        damaged=broken,
+        size=sum(proof.file_bytes for proof in proofs),
+        exit_status=call.status,
+    )
+
+
+def _located(call: Invocation, manager: RestoreManager, wanted: Sequence[str]) -> list[Located]:
+    if wanted:
+        return [manager.locate(one) for one in wanted]
+    settings = call.settings
+    found = list_snapshots(manager.storage, host=settings.host or "", job=settings.job or "")
+    if not found:
+        raise SnapshotNotFoundError(f"there is no snapshot in {manager.storage}")
+    return [locate(manager.storage, one.name) for one in found]
+
+
+def _verify(
+    call: Invocation, located: Located, identities: Sequence[Identity], level: Level
+) -> Proof:
+    total = located.source.size * (2 if level is Level.CONTENT else 1)
+    with ProgressLine(located.source.name, total, quiet=call.quiet) as line:
+        proof = verify_snapshot(located, identities, level=level, on_bytes=line.add)
+    if not call.json:
+        _tell(call, proof)
+    return proof
+
+
+def _tell(call: Invocation, proof: Proof) -> None:
+    name = safe_text(proof.name)
+    if proof.holds:
+        if not call.quiet:
+            print_line(f"holds    {name}: {_compared(proof)}")
+        return
+    print_line(f"damaged  {name}")
+    for error in proof.errors[:_TOLD]:
+        print_note(f"  {safe_text(error.message)}")
+    if len(proof.errors) > _TOLD:
+        print_note(f"  and {len(proof.errors) - _TOLD} more; --json tells all")
+
+
+def _compared(proof: Proof) -> str:
+    seconds = duration_text((proof.finished - proof.started).total_seconds())
+    if proof.level is Level.CHECKSUM:
+        return f"SHA-256 of {size_text(proof.file_bytes)} compared in {seconds}"
+    return (
+        f"{count_text(proof.frames, 'frame')} opened,"
+        f" {count_text(proof.entries, 'entry', 'entries')}"
+        f" and {size_text(proof.content_bytes)} of contents compared in {seconds}"
+    )
+
+
+def _proof_json(proof: Proof) -> dict[str, object]:
+    return {
+        "name": proof.name,
+        "level": str(proof.level),
+        "holds": proof.holds,
+        "started": proof.started,
+        "finished": proof.finished,
+        "file_bytes": proof.file_bytes,
+        "frames": proof.frames,
+        "entries": proof.entries,
+        "content_bytes": proof.content_bytes,
+        "errors": [
+            {"class": type(error).__name__, "message": error.message} for error in proof.errors
+        ],
+    }

@@ -1,0 +1,34 @@
+"""Copying a finished snapshot to a further store, byte by byte."""
+
+from __future__ import annotations
+
+from backup.errors import DigestError
+from backup.locating import locate
+from backup.manager.committing import commit_with
+from backup.snapshot.names import DIGEST_SUFFIX, KEYS_SUFFIX, SUFFIX, digest_line
+from backup.storage.base import BaseStorage
+
+_BLOCK = 4 * 1024 * 1024
+
+
+def copy_snapshot(source: BaseStorage, name: str, target: BaseStorage) -> None:
+    """Copy the snapshot ``name`` and what lies beside it; prove that it arrived.
+
+    Raises:
+        DigestError: What was read is not what had been stored; the copy is not kept.
+        StorageError: One of the stores refuses; nothing that looks finished is left.
+    """
+    located = locate(source, name)
+    with target.create(name) as sink:
+        at = 0
+        while block := located.source.read_at(at, _BLOCK):
+            sink.write(block)
+            at += len(block)
+        receipt = sink.seal()
+        if located.recorded_digest not in {None, receipt.sha256}:
+            raise DigestError(f"{name} in {source} is not the file that was stored")
+        stem = name.removesuffix(SUFFIX)
+        beside = {stem + DIGEST_SUFFIX: digest_line(receipt.sha256, name.rpartition("/")[2])}
+        if located.keys_file is not None:
+            beside[stem + KEYS_SUFFIX] = located.keys_file
+        commit_with(target, sink, beside)
