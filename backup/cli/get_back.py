@@ -41,7 +41,7 @@ def restore(
     context: typer.Context,
     snapshot: Annotated[str, SNAPSHOT],
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATH]...", help="What of it; else everything.")
+        list[str] | None, typer.Argument(metavar="PATH", help="What of it; else everything.")
     ] = None,
     target: Annotated[
         Path | None,

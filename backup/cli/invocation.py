@@ -16,7 +16,6 @@ from backup.restore import RestoreManager
 from backup.snapshot.recipients import Identity
 from backup.wiring import Settings
 
-
 SNAPSHOT = typer.Argument(
     metavar="SNAPSHOT", help="An id, JOB, JOB~1, JOB@2026-11-20, latest, or a file's path."
 )

@@ -139,7 +139,7 @@ def ls(
     context: typer.Context,
     snapshot: Annotated[str, SNAPSHOT],
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATH]...", help="Only these, and what is below.")
+        list[str] | None, typer.Argument(metavar="PATH", help="Only these, and what is below.")
     ] = None,
     *,
     long: Annotated[bool, typer.Option("--long", "-l", help="Tell modes, owners, sizes.")] = False,

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     context: typer.Context,
     snapshots: Annotated[
-        list[str] | None, typer.Argument(metavar="[SNAPSHOT]...", help="Which; else all of them.")
+        list[str] | None, typer.Argument(metavar="SNAPSHOT", help="Which; else all of them.")
     ] = None,
     level: Annotated[
         Level,
