@@ -13,8 +13,9 @@ call, 12 no key or a wrong one, 13 the snapshot is not as it was written, 16 ref
 
 import argparse
 import bz2
-import functools
 import getpass
+import hashlib
+import hmac
 import importlib
 import json
 import lzma
@@ -27,9 +28,7 @@ import time
 import zlib
 from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from contextlib import contextmanager, suppress
-from hashlib import sha256
-from hmac import digest as hmac
-from types import SimpleNamespace
+from functools import lru_cache, partial
 
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.fernet import Fernet, InvalidToken
@@ -39,167 +38,180 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 HEADER, KEYS = (b"auto-backup snapshot 1\n", 4096, 65536), (b"auto-backup keys 1\n", 4096, 65536, 20)
 CHUNKS, FOOTER, IDENTITY = b"auto-backup chunks 1\n", b"auto-backup end\n", b"auto-backup-identity-1-"
-LABEL, COST = b"auto-backup/1/", {"memory": 1 << 20, "time": 10, "lanes": 8}
+LABEL, ARCHIVES = b"auto-backup/1/", ("tar.xz", "tar.zst", "tar.gz", "tar.bz2", "tar")
 ARCHIVE, INDEX, CHUNK_LIST, END = 1, 2, 3, 4
-ORDER = {0: 0, ARCHIVE: 1, CHUNK_LIST: 2, INDEX: 3, END: 4}  # of the sections in a file
-DEFAULTS = dict.fromkeys("mode uid gid size mtime ino fs".split(), 0)
+ORDER = {ARCHIVE: 1, CHUNK_LIST: 2, INDEX: 3, END: 4}  # of the sections in a file
+DEFAULTS = dict.fromkeys("mode uid gid size mtime ctime ino fs".split(), 0)
 DEFAULTS.update(links=1, t="", sha256="", error="", dev=[], xattrs=[], ext=[], chunks=[])
-SHAPE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+DEVICES = {"fifo": 0o010600, "char": 0o020600, "block": 0o060600}  # by what mknod calls them
+TYPES = {"file", "dir", "link", "stream", *DEVICES}
 
 
 class RecoverError(Exception):
     status = 13  # of the process
 
 
-NAMES = """NotASnapshot UnknownVersion UnknownSuite Header Footer Frame FrameOutOfPlace ForeignFrame
+ERRORS = """NotASnapshot UnknownVersion UnknownSuite Header Footer Frame FrameOutOfPlace ForeignFrame
 Truncated TrailingBytes Malformed Limit Digest MissingSnapshot Unsigned Signature UnknownSigner
 WrongKey KeyMissing Restore""".split()
-E = SimpleNamespace(**{n + "Error": type(n + "Error", (RecoverError,), {}) for n in NAMES})
-E.WrongKeyError.status, E.KeyMissingError.status, E.RestoreError.status = 12, 12, 16
+ERRORS = {name: type(name + "Error", (RecoverError,), {}) for name in ERRORS}
+ERRORS["WrongKey"].status = ERRORS["KeyMissing"].status = 12
+ERRORS["Restore"].status = 16
 faults = []  # what was reported and gone past
 
 
-def need(condition, error, message):
+def need(condition, kind, message):
     if not condition:
-        raise error(message)
+        raise ERRORS[kind](message)
 
 
 @contextmanager
-def guard(error, what, go_on=False):
-    """Turn what Python raises for values of a wrong shape into ``error``; report it if ``go_on``."""
+def guard(kind, what, go_on=False):
+    """Make a refusal of whatever Python raises; report it only, where the work can go on."""
     try:
-        try:
-            yield
-        except (*SHAPE, struct.error) as wrong:
-            raise error(f"{what}: {wrong!r}") from wrong
-        except OSError as wrong:
-            raise E.RestoreError(f"{what}: {wrong}") from wrong
-    except RecoverError as fault:
+        yield
+    except Exception as error:
+        if not isinstance(error, RecoverError):
+            kind = "Restore" if getattr(error, "errno", None) else kind
+            error = ERRORS[kind](f"{what}: {error!r}")
         if not go_on:
-            raise
-        faults.append(fault)
-        print(f"recover: error: {type(fault).__name__}: {fault}", file=sys.stderr)
+            raise error from None
+        faults.append(error)
+        note(f"error: {type(error).__name__}: {error}")
 
 
-def zstd():
-    """Return a decompressor of Python, of a package, or one around the zstd command."""
+def note(message):
+    print(f"recover: {message}", file=sys.stderr)
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def zstd(piece, limit):
+    """Return the content of one zstd frame, and whether something follows, with what is there."""
     for name in ("compression.zstd", "backports.zstd", "zstandard"):
         with suppress(ImportError):
             decoder = importlib.import_module(name).ZstdDecompressor()
-            strict = {"allow_extra_data": False} if name == "zstandard" else {}
-            return decoder, functools.partial(decoder.decompress, **strict)
-    need(shutil.which("zstd"), E.RestoreError, "needs backports.zstd, zstandard or the zstd command")
-    run = functools.partial(subprocess.run, shell=True, stdout=subprocess.PIPE, check=True)
-    call = "{ zstd -dcq || cat /dev/zero; } | head -c "  # what fails becomes too long
-    return None, lambda piece, limit: run(call + str(limit), input=piece).stdout
+            if name != "zstandard":
+                return decoder.decompress(piece, limit), decoder
+            return decoder.decompress(piece, limit, allow_extra_data=False), None
+    need(shutil.which("zstd"), "Restore", "needs backports.zstd, zstandard or the zstd command")
+    call = f"{{ zstd -dcq || cat /dev/zero; }} | head -c {limit}"  # too long when zstd fails
+    return subprocess.run(call, shell=True, input=piece, stdout=subprocess.PIPE).stdout, None
 
 
+@guard("Malformed", "a piece does not decompress")
 def unpack(archive, piece, limit, exact=True):
     """Return what one compressed stream holds: ``limit`` bytes, or at most as many."""
-    kinds = {"tar.xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, 192 << 20)}
-    kinds.update({"tar.bz2": bz2.BZ2Decompressor, "tar.zst": zstd})
-    made = kinds.get(archive, lambda: zlib.decompressobj(31))()
-    decoder, decompress = made if type(made) is tuple else (made, made.decompress)
-    try:
-        data = decompress(piece, limit + 1)
-    except Exception as error:  # every library has its own
-        raise E.MalformedError(f"a piece does not decompress: {error}") from error
-    whole = getattr(decoder, "eof", True) and not getattr(decoder, "unused_data", b"")
-    need(whole or len(data) > limit, E.MalformedError, "a piece is not one complete stream")
-    need(len(data) <= limit, E.MalformedError, "a piece holds more than it may")
-    need(len(data) == limit or not exact, E.MalformedError, "a piece holds less than was recorded")
+    if archive == "tar.zst":
+        data, decoder = zstd(piece, limit + 1)
+    else:
+        makers = {"tar.xz": partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, 192 << 20)}
+        makers.update({"tar.bz2": bz2.BZ2Decompressor, "tar.gz": partial(zlib.decompressobj, 31)})
+        decoder = makers[archive]()
+        data = decoder.decompress(piece, limit + 1)
+    whole = len(data) > limit or not decoder or decoder.eof and not decoder.unused_data
+    need(whole, "Malformed", "a piece is not one complete stream")
+    need(len(data) <= limit, "Malformed", "a piece holds more than it may")
+    need(len(data) == limit or not exact, "Malformed", "a piece holds less than was recorded")
     return data
 
 
+@guard("KeyMissing", "a key file holds no key")
 def read_key(name):
     """Return the type of slot that a key file opens, and the secret in it."""
-    with guard(E.KeyMissingError, f"{name} holds no key"), open(name, "rb") as file:
+    with open(name, "rb") as file:
         line = file.read(4096).strip()
-        kind = "hpke" if line.startswith(IDENTITY) else "fernet"
-        data = urlsafe_b64decode(line[len(IDENTITY) :] if kind == "hpke" else line)
-        body, check = (data[:96], data[96:]) if kind == "hpke" else (data, b"")
-        need(check == sha256(IDENTITY + body).digest()[: len(check)], ValueError, "typing error")
-        need(len(data) == {"hpke": 100, "fernet": 32}[kind], ValueError, "wrong length")
-        return kind, body
-
-
-def open_slot(slot, kind, secret, core):
-    """Return the data key and the id that the slot of this secret has."""
-    info, wrapped, material, key = LABEL + b"slot", slot["wrapped"], secret, None
-    try:
-        if kind == "hpke":
-            from cryptography.hazmat.primitives import hpke
-            from cryptography.hazmat.primitives.asymmetric import mlkem
-
-            pair = [mlkem.MLKEM768PrivateKey.from_seed_bytes(secret[:64])]
-            pair.append(x25519.X25519PrivateKey.from_private_bytes(secret[64:]))
-            material = b"".join(half.public_key().public_bytes_raw() for half in pair)
-            suite = hpke.Suite(
-                hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM
-            )
-            private = hpke.MLKEM768X25519PrivateKey(*pair)
-            with suppress(InvalidTag, ValueError):
-                key = suite.decrypt(b64decode(wrapped), private, info + sha256(core).digest())
-        if kind == "passphrase":
-            from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-
-            good = all(0 < slot[name] <= most for name, most in COST.items())
-            need(good, E.LimitError, "a passphrase slot asks for too much memory or time")
-            costs = dict(memory_cost=slot["memory"], iterations=slot["time"], lanes=slot["lanes"])
-            material = b64decode(slot["salt"])
-            secret = Argon2id(salt=material, length=32, **costs).derive(secret)
-    except (ImportError, UnsupportedAlgorithm) as error:
-        raise E.KeyMissingError(f"this key needs a newer cryptography: {error}") from error
-    if kind != "hpke":
-        with suppress(InvalidToken):
-            kek = urlsafe_b64encode(derive(secret, core, b"slot"))
-            key = Fernet(kek).decrypt(wrapped.encode())
-    return key, kind != "passphrase" and sha256(LABEL + b"key-id" + kind.encode() + material)
+    kind, size = ("hpke", 96) if line.startswith(IDENTITY) else ("fernet", 32)
+    data = urlsafe_b64decode(line[len(IDENTITY) :] if kind == "hpke" else line)
+    check = sha256(IDENTITY + data[:size])[:4] if kind == "hpke" else b""
+    need(len(data[:size]) == size and data[size:] == check, "KeyMissing", f"{name} holds no key")
+    return kind, data[:size]
 
 
 def derive(secret, core, label):
-    return HKDF(SHA256(), 32, sha256(core).digest(), LABEL + label).derive(secret)
+    return HKDF(SHA256(), 32, sha256(core), LABEL + label).derive(secret)
 
 
+def open_slot(slot, kind, secret, core):
+    """Return the data key, or None, and the bytes that name the slot's recipient."""
+    wrapped, material = slot["wrapped"], secret
+    if kind == "hpke":
+        from cryptography.hazmat.primitives import hpke
+        from cryptography.hazmat.primitives.asymmetric import mlkem
+
+        pair = [mlkem.MLKEM768PrivateKey.from_seed_bytes(secret[:64])]
+        pair.append(x25519.X25519PrivateKey.from_private_bytes(secret[64:]))
+        material = b"".join(half.public_key().public_bytes_raw() for half in pair)
+        suite = hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM
+        open_it, sealed = hpke.Suite(*suite).decrypt, b64decode(wrapped, validate=True)
+        with suppress(InvalidTag, ValueError):
+            private, info = hpke.MLKEM768X25519PrivateKey(*pair), LABEL + b"slot" + sha256(core)
+            return open_it(sealed, private, info), material
+        return None, material
+    if kind == "passphrase":
+        from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+        memory, passes, lanes = slot["memory"], slot["time"], slot["lanes"]
+        good = 0 < memory <= 1 << 20 and 0 < passes <= 10 and 0 < lanes <= 8
+        need(good, "Limit", "a passphrase slot asks for too much")
+        costs = dict(memory_cost=memory, iterations=passes, lanes=lanes)
+        material = b64decode(slot["salt"], validate=True)
+        secret = Argon2id(salt=material, length=32, **costs).derive(secret)
+    with suppress(InvalidToken):
+        kek = Fernet(urlsafe_b64encode(derive(secret, core, b"slot")))
+        return kek.decrypt(wrapped.encode()), material
+    return None, material
+
+
+@guard("Header", "the header is damaged")
 def read_header(data, layout, keys, data_key=None):
     """Return core line, data key and length of a header, or of a keys file, whose mac holds."""
     preamble, *limits = layout
-    need(not preamble.startswith(data), E.TruncatedError, "the file ends within its first line")
-    need(data.startswith(preamble[:-2]), E.NotASnapshotError, "the file is not a snapshot")
-    need(data.startswith(preamble), E.UnknownVersionError, "a version unknown to this reader")
+    need(not preamble.startswith(data), "Truncated", "the file ends within its first line")
+    need(data.startswith(preamble[:-2]), "NotASnapshot", "the file is not a snapshot")
+    need(data.startswith(preamble), "UnknownVersion", "this reader knows format version 1 only")
     at, lines = len(preamble), []
     for limit in limits:
         stop = data.find(b"\n", at, at + limit + 1)
-        need(stop >= 0 or len(data) > at + limit, E.TruncatedError, "the file ends in its header")
-        need(stop >= 0, E.LimitError, "a line of the header is too long")
+        need(stop >= 0 or len(data) > at + limit, "Truncated", "the file ends in its header")
+        need(stop >= 0, "Limit", "a line of the header is too long")
         lines.append(data[at:stop])
         at = stop + 1
-    need(len(data) >= at + 32, E.TruncatedError, "the file ends in its header")
-    core, opened, ours = lines[0], data_key, False
-    with guard(E.HeaderError, "the header is damaged"):
-        suite, slots = json.loads(core.decode())["suite"], json.loads(lines[1].decode())
-        need(suite == "fernet-1", E.UnknownSuiteError, f"suite {suite!r} is unknown to this reader")
-        sizes = [len(slot.get("wrapped", "")) for slot in slots]
-        need(1 <= len(sizes) <= 32 and max(sizes) <= 8192, E.LimitError, "too many or long slots")
-        for kind, secret in [] if opened else keys:
-            fitting = [slot for slot in slots if slot["type"] == kind]
-            for slot in fitting[: 4 if kind == "passphrase" else None]:
-                key, name = open_slot(slot, kind, secret, core)
-                ours = ours or name and name.hexdigest()[:16] == slot["id"]
-                opened = opened or key
-    need(opened or keys, E.KeyMissingError, "no key was given")
-    need(opened or not ours, E.HeaderError, "the header is damaged: the slot does not open")
-    need(opened, E.WrongKeyError, "the snapshot is sealed for other keys than those given")
-    need(len(opened) == 32, E.MalformedError, "a slot holds no data key")
-    mac = hmac(derive(opened, core, b"header-mac"), data[:at], "sha256")
-    need(mac == data[at : at + 32], E.HeaderError, "the header is damaged or was changed")
-    return core, opened, at + 32
+    need(len(data) >= at + 32, "Truncated", "the file ends in its header")
+    core, damaged = lines[0], False
+    suite = json.loads(core.decode())["suite"]
+    need(suite == "fernet-1", "UnknownSuite", f"suite {suite!r} is unknown to this reader")
+    slots = json.loads(lines[1].decode())
+    sizes = [len(slot.get("wrapped", "")) for slot in slots]
+    need(1 <= len(sizes) <= 32 and max(sizes) <= 8192, "Limit", "too many or too long slots")
+    need(data_key or keys, "KeyMissing", "no key was given")
+    for kind, secret in keys:
+        fitting = [slot for slot in slots if slot["type"] == kind]
+        for slot in fitting[: 0 if data_key else 4 if kind == "passphrase" else 32]:
+            try:
+                data_key, material = open_slot(slot, kind, secret, core)
+            except (ImportError, UnsupportedAlgorithm) as error:
+                message = f"this key needs a newer cryptography: {error}"
+                raise ERRORS["KeyMissing"](message) from None
+            name = sha256(LABEL + b"key-id" + kind.encode() + material).hex()[:16]
+            damaged = damaged or kind != "passphrase" and name == slot["id"]
+            if data_key:
+                break
+    need(data_key or not damaged, "Header", "the header is damaged: a slot does not open")
+    need(data_key, "WrongKey", "the snapshot is sealed for other keys than those given")
+    need(len(data_key) == 32, "Malformed", "a slot holds something else than a data key")
+    mac = hmac.digest(derive(data_key, core, b"header-mac"), data[:at], "sha256")
+    need(mac == data[at : at + 32], "Header", "the header is damaged or was changed")
+    return core, data_key, at + 32
 
 
 class Snapshot:
+    @guard("Malformed", "the snapshot")
     def __init__(self, path, ring, data_key=None, keys_file=None):
-        self.path, self.ring, self.file = path, ring, open(path, "rb")
-        self.size, self.start, self.others = os.path.getsize(path), None, {}
+        self.path, self.ring, self.start, self.others = path, ring, None, {}
+        self.file, self.size = open(path, "rb"), os.path.getsize(path)
         head = self.read(0, 1 << 17)
         try:
             line, key, self.start = read_header(head, HEADER, ring.keys, data_key)
@@ -209,30 +221,27 @@ class Snapshot:
                     line, key, _ = read_header(file.read(1 << 17), KEYS, ring.keys, data_key)
             except (OSError, RecoverError):
                 raise damage from None
-            with suppress(RecoverError):  # only the recipients are others
-                line, key, self.start = read_header(head, HEADER, [], key)
-            self.damage = damage
-        with guard(E.MalformedError, "the header"):
-            core = self.core = json.loads(line.decode())
-            self.id, self.cap, self.archive = core["id"], core["cap"], core["archive"]
-            good = self.archive in ("tar.xz", "tar.zst", "tar.gz", "tar.bz2", "tar")
-            need(good, E.UnknownSuiteError, f"archive type {self.archive!r}")
-            need(4096 <= self.cap <= 1 << 26, E.LimitError, f"frame cap {self.cap}")
-            for text, size in ((self.id, 16), (core["chain"], 16), (core["previous"] or "0" * 64, 32)):
-                need(bytes.fromhex(text).hex() == text and len(text) == 2 * size, ValueError, text)
-            need(0 < core["seq"] < 1 << 63, ValueError, "seq")
-            self.time, self.digest = struct.pack(">Q", core["time"]), sha256(line).hexdigest()
-        self.fernet = Fernet(urlsafe_b64encode(derive(key, line, b"frames")))
-        self.signed = LABEL + b"sign" + sha256(HEADER[0] + line + b"\n").digest()
+            with suppress(RecoverError):  # holds when only the recipients have changed
+                self.start = read_header(head, HEADER, [], key)[2]
+            note(f"{path}: opened with its keys file; {damage}")
+        core = json.loads(line.decode())
+        self.id, self.cap, self.archive = core["id"], core["cap"], core["archive"]
+        need(self.archive in ARCHIVES, "UnknownSuite", f"archive type {self.archive!r} is unknown")
+        need(4096 <= self.cap <= 1 << 26, "Limit", f"the frame cap is {self.cap}")
+        for text, size in ((self.id, 32), (core["chain"], 32), (core["previous"] or "0" * 64, 64)):
+            need(bytes.fromhex(text).hex() == text and len(text) == size, "Malformed", text)
+        need(0 < core["seq"] < 1 << 63, "Malformed", "a wrong seq")
+        self.time, self.digest = struct.pack(">Q", core["time"]), sha256(line).hex()
         self.longest = 57 + (self.cap // 16 + 1) * 16
+        self.fernet = Fernet(urlsafe_b64encode(derive(key, line, b"frames")))
+        self.signed = LABEL + b"sign" + sha256(HEADER[0] + line + b"\n")
+        footer = self.read(max(self.size - 24, 0), 24)
         try:
-            footer = self.read(max(self.size - 24, 0), 24)
-            need(footer[8:] == FOOTER, E.FooterError, "the footer is damaged")
+            need(footer[8:] == FOOTER, "Footer", "the footer is damaged")
             self.read_end(int.from_bytes(footer[:8], "big"), self.size - 24)
-        except (E.UnsignedError, E.SignatureError, E.UnknownSignerError):
-            raise
-        except RecoverError:
-            self.explain(footer)  # raises what tells more
+        except RecoverError as error:
+            if self.start and type(error).__name__[:5] not in ("Unsig", "Signa", "Unkno"):
+                self.explain(footer)  # raises what tells more
             raise
 
     def read(self, at, size):
@@ -241,62 +250,146 @@ class Snapshot:
 
     def open_frame(self, at, tag=b""):
         """Return section, number, piece and tag of the frame at ``at``, and where it ends."""
-        length = int.from_bytes(self.read(at, 4), "big")
-        need(89 <= length <= self.longest, E.FrameError, f"the frame at {at} has a wrong length")
-        token, where = self.read(at + 4, length), f"the frame at {at}"
+        where, length = f"the frame at {at}", int.from_bytes(self.read(at, 4), "big")
+        need(89 <= length <= self.longest, "Frame", f"{where} has a wrong length")
+        token = self.read(at + 4, length)
         try:
             message = self.fernet.decrypt(urlsafe_b64encode(token))
         except InvalidToken:
-            foreign = token[1:9] != self.time and token[-32:] != tag
-            kind = E.ForeignFrameError if foreign else E.FrameError
-            raise kind(f"{where} is damaged, changed, or another snapshot's") from None
-        need(len(message) <= self.cap, E.LimitError, f"{where} is longer than the cap")
+            own = token[1:9] == self.time or token[-32:] == tag
+            kind = ERRORS["Frame" if own else "ForeignFrame"]
+            raise kind(f"{where} is damaged, was changed, or is another snapshot's") from None
         section, owner, number, size = struct.unpack_from(">B16sII", message)
-        need(owner.hex() == self.id, E.ForeignFrameError, f"{where} is of snapshot {owner.hex()}")
-        good = token[1:9] == self.time and 25 + size <= len(message)
+        need(owner.hex() == self.id, "ForeignFrame", f"{where} is of snapshot {owner.hex()}")
+        need(len(message) <= self.cap, "Limit", f"{where} is longer than the cap")
+        good = token[1:9] == self.time and len(message) >= 25 + size
         good = good and not message[25 + size :].strip(b"\0")
-        need(good, E.MalformedError, f"{where} has a wrong time, length or padding")
+        need(good, "Malformed", f"{where} has a wrong time, length or padding")
         return section, number, message[25 : 25 + size], token[-32:], at + 4 + length
 
+    @guard("Malformed", "the end")
     def read_end(self, start, stop):
-        """Take in the end, which lies between two offsets, and check signature and table."""
+        """Take in the end, which lies between two offsets; check signature and frame table."""
         at, end, numbers = start, b"", []
         while at < stop:
             section, number, piece, _, at = self.open_frame(at)
             numbers.append(number)
-            place = section == END and number == numbers[0] + len(numbers) - 1
-            need(place, E.FrameOutOfPlaceError, f"frame {number} stands in the end")
-            kind = "tar.gz" if self.archive == "tar" else self.archive
-            end += unpack(kind, piece, self.cap, exact=False)
-            need(len(end) <= 512 << 20, E.LimitError, "the end is too long")
-        need(numbers and at == stop, E.FooterError, "the footer does not point to the end")
-        with guard(E.MalformedError, "the end"):
-            line, _, rest = end.partition(b"\n")
-            self.end = json.loads(line.decode())
-            self.count, others = self.end["frames"], self.end.get("snapshots", [])
-            self.ids = [self.id] + [other["id"] for other in others]
-            self.rows, block = rest[: 49 * self.count], rest[49 * self.count :]
-            need(len(self.rows) == 49 * self.count, ValueError, "rows are missing")
-            need(len(block) in (0, 96), ValueError, "wrong signature block")
-        need(block, E.UnsignedError, "the snapshot is not signed")
-        self.signer = block[:32].hex()
+            good = section == END and number == numbers[0] + len(numbers) - 1
+            need(good, "FrameOutOfPlace", f"frame {number} stands in the end")
+            end += unpack(self.archive.replace("tar", "tar.gz"), piece, self.cap, exact=False)
+            need(len(end) <= 512 << 20, "Limit", "the end is longer than 512 MiB")
+        need(numbers and at == stop, "Footer", "the footer does not point to the end")
+        line, _, rest = end.partition(b"\n")
+        self.end = json.loads(line.decode())
+        self.count, self.refers = self.end["frames"], self.end.get("snapshots", [])
+        self.rows, block = rest[: 49 * self.count], rest[49 * self.count :]
+        good = len(self.rows) == 49 * self.count and len(block) in (0, 96)
+        need(good, "Malformed", "the end has a wrong length")
+        need(block, "Unsigned", "the snapshot is not signed")
+        self.signer, signed = block[:32].hex(), self.signed + sha256(end[:-96])
         try:
-            public = ed25519.Ed25519PublicKey.from_public_bytes(block[:32])
-            public.verify(block[32:], self.signed + sha256(end[:-96]).digest())
+            ed25519.Ed25519PublicKey.from_public_bytes(block[:32]).verify(block[32:], signed)
         except (InvalidSignature, ValueError):
-            raise E.SignatureError("the signature is wrong") from None
+            raise ERRORS["Signature"]("the signature is wrong") from None
         trusted = not self.ring.signers or self.signer in self.ring.signers
-        need(trusted, E.UnknownSignerError, f"signed by {self.signer}, who is not trusted")
-        need(numbers[0] == self.count, E.FrameOutOfPlaceError, "frames before the end are missing")
-        at, before = self.start, 0
+        need(trusted, "UnknownSigner", f"signed by {self.signer}, who is not among the trusted")
+        need(numbers[0] == self.count, "FrameOutOfPlace", "frames are missing before the end")
+        first = at = before = None
         for section, offset, length, plain, tag in struct.iter_unpack(">BQII32s", self.rows):
-            if section:
-                at = offset if at is None else at
-                need(length <= self.longest and plain <= 1 << 26, E.LimitError, "a frame is too long")
-                good = section != END and ORDER.get(section, 0) >= before and offset == at
-                need(good, E.MalformedError, f"the frame table has a gap at {offset}")
-                at, before = at + 4 + length, ORDER[section]
-            else:
-                empty = not (offset or length or plain or any(tag))
-                need(empty, E.MalformedError, "the frame table has a wrong row")
-        need(at in (None, start), E.FrameOutOfPlaceError, "the frames do not fill the file")
+            if not section:  # compaction took the frame away
+                need(not any((offset, length, plain, *tag)), "Malformed", "a removed row has values")
+                continue
+            first, at, before = (offset, offset, 0) if first is None else (first, at, before)
+            good = offset == at and section in (ARCHIVE, INDEX, CHUNK_LIST)
+            need(good and ORDER[section] >= before, "Malformed", "the frame table has a gap")
+            need(length <= self.longest and plain <= 1 << 26, "Limit", "a frame is too long")
+            at, before = at + 4 + length, ORDER[section]
+        filled = first in (None, self.start or first) and at in (None, start)
+        need(filled, "FrameOutOfPlace", "the frames do not fill the file from header to end")
+
+    def explain(self, footer):
+        """Walk the frames from the header on, to find out what is wrong with their order."""
+        note("the end is not intact; walking through all frames to find out why")
+        at, last, place, end, gap = self.start, -1, 0, None, None
+        while self.read(at + 8, 16) != FOOTER:
+            need(self.size - at >= 24, "Truncated", "the file is cut off")
+            need(self.size - at > 24 or not end, "Footer", "the footer is damaged")
+            inside = at + 4 + int.from_bytes(self.read(at, 4), "big") <= self.size
+            need(inside or footer[8:] == FOOTER, "Truncated", "the file is cut off")
+            section, number, _, _, after = self.open_frame(at)
+            good = number > last and ORDER.get(section, 0) >= place
+            need(good, "FrameOutOfPlace", f"frame {number} stands after frame {last}")
+            gap = gap or number > last + 1 and f"frame {number} stands after frame {last}"
+            end = at if section == END and not end else end
+            at, last, place = after, number, ORDER[section]
+        need(at + 24 == self.size, "TrailingBytes", f"bytes follow the footer at {at}")
+        need(end, "FrameOutOfPlace", "the end is missing")
+        try:
+            self.read_end(end, at)
+        except RecoverError:
+            need(not gap, "FrameOutOfPlace", gap)
+            raise
+        need(footer[:8] == struct.pack(">Q", end), "Footer", "the footer points to a wrong place")
+
+    def row(self, number):
+        return struct.unpack_from(">BQII32s", self.rows, 49 * number)
+
+    def piece(self, number, section):
+        """Return the piece of a frame as it is stored, and the length of what it holds."""
+        where = f"{self.path}: frame {number}"
+        need(number < self.count, "Malformed", f"{where}: there are {self.count} frames only")
+        kind, offset, length, plain, tag = self.row(number)
+        need(kind == section, "Malformed", f"{where} was taken away, or is of another section")
+        *found, piece, found_tag, after = self.open_frame(offset, tag)
+        need(found == [section, number], "FrameOutOfPlace", f"{where}: here stands {found[1]}")
+        good = found_tag == tag and after == offset + 4 + length
+        need(good, "Frame", f"{where} is not the one in the frame table")
+        return piece, plain
+
+    def other(self, snapshot_id):
+        """Return the snapshot with this id, which must be one that this one says it refers to."""
+        if snapshot_id == self.id:
+            return self
+        if snapshot_id not in self.others:
+            says = [one for one in self.refers if one["id"] == snapshot_id]
+            need(says, "Malformed", f"snapshot {snapshot_id} is used, but not listed in the end")
+            found = ERRORS["MissingSnapshot"](f"snapshot {snapshot_id} is not here; try --also DIR")
+            for path in catalogue(self.ring.folders).get(snapshot_id, []):
+                try:
+                    key = b64decode(says[0]["key"]) if "key" in says[0] else None
+                    found = Snapshot(path, self.ring, key)
+                    good = (found.id, found.digest) == (snapshot_id, says[0]["core"])
+                    need(good, "MissingSnapshot", f"{path} is not the snapshot that is meant")
+                    break
+                except RecoverError as error:
+                    found = error
+            self.others[snapshot_id] = found
+        if isinstance(self.others[snapshot_id], RecoverError):
+            raise self.others[snapshot_id]
+        return self.others[snapshot_id]
+
+    def fetch(self, ids, ordinal, number, section, digest=None):
+        """Return what the frame of a reference holds."""
+        good = type(ordinal) is type(number) is int and 0 <= ordinal < len(ids) and number >= 0
+        need(good, "Malformed", f"a reference to [{ordinal}, {number}]")
+        data = content_of(self.other(ids[ordinal]), number, section)
+        good = digest is None or hashlib.sha256(data).hexdigest() == digest
+        need(good, "Digest", f"frame {number} of {ids[ordinal]} does not have its digest")
+        return data
+
+    def lines(self, ids, reference, kind):
+        """Return the objects in a page or a segment; report it when it is damaged."""
+        with guard("Malformed", f"an index {kind}", go_on=True):
+            data = self.fetch(ids, *reference["at"], INDEX, reference["sha256"])
+            head, *items = [json.loads(line) for line in data.decode().split("\n")[:-1]]
+            count = len(items) if kind == "segment" else sum(item["entries"] for item in items)
+            good = data.endswith(b"\n") and head["kind"] == kind and path_of(items[0])
+            good = good == path_of(reference) and count == reference["entries"]
+            need(good, "Malformed", f"a {kind} does not fit its reference")
+            return [(head["snapshots"], item) for item in items]
+        return []
+
+    def entries(self):
+        """Yield the entries in their order; what is wrong is reported, and gone past."""
+        pages, last = [([self.id] + [one["id"] for one in self.refers], self.end["pages"])], None
+        

@@ -213,8 +213,6 @@ class TestASmallSnapshot:
         for place in places:
             frames = list(forge.frames)
             frames[place] = other.frames[place]
-            changed = Forge("small tar.gz 3", archive="tar.gz")
-            changed.frames, changed.end = frames, forge.end
             data = forge.header() + b"".join(framed(one.token) for one in frames)
             refusals.append(
                 refusal(data + b"".join(map(framed, forge.end)) + forge.footer(len(data)))
