@@ -7,7 +7,7 @@ authenticated headers where there is a key.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -22,12 +22,17 @@ from backup.snapshot.recipients import Identity
 from backup.storage.base import BaseStorage
 
 _ID_START = re.compile(r"[0-9a-f]{4,32}")
+_WANTED_OF_JOB = re.compile(
+    r"(?:(?P<host>[^/]+)/)?(?P<job>[^/~@]+)"
+    r"(?:~(?P<back>\d{1,6})|@(?P<day>\d{4}(?:-\d\d(?:-\d\d(?:[ T]\d\d(?::\d\d){0,2})?)?)?))?",
+    re.ASCII,
+)
 
 
 class StoredSnapshot(NamedTuple):
     """A snapshot in a store, as its name and header tell it; nothing is authenticated.
 
-    ``sequence`` is 0 where the header cannot be read, and ``damage`` says why.
+    ``sequence`` is 0 and ``chain`` empty where the header cannot be read, and ``damage`` says why.
     """
 
     name: str
@@ -40,10 +45,34 @@ class StoredSnapshot(NamedTuple):
     archive: ArchiveType
     sequence: int
     damage: str = ""
+    chain: str = ""
+
+
+class Placed(NamedTuple):
+    """A snapshot's place in time: ``sequence`` counts within its chain."""
+
+    chain: str
+    sequence: int
+    time: datetime
+
+
+def by_age(places: Iterable[Placed]) -> dict[Placed, tuple[datetime, int]]:
+    """Return what sorts ``places`` from old to new.
+
+    Within a chain its sequence decides, whatever the clock said; between chains, of which a new key
+    begins another, time does.
+    """
+    ages = {}
+    latest: dict[str, datetime] = {}
+    for place in sorted(places):
+        time = max(place.time, latest.get(place.chain, place.time))
+        latest[place.chain] = time
+        ages[place] = (time, place.sequence)
+    return ages
 
 
 def list_snapshots(storage: BaseStorage, *, host: str = "", job: str = "") -> list[StoredSnapshot]:
-    """Return the snapshots in ``storage``, by host, job and sequence.
+    """Return the snapshots in ``storage``, by host and job, each from old to new (``by_age``).
 
     Args:
         storage: The store.
@@ -58,8 +87,14 @@ def list_snapshots(storage: BaseStorage, *, host: str = "", job: str = "") -> li
     for file in storage.list_files(prefix):
         name = parse_name(file.name) if file.name.endswith(SUFFIX) else None
         if name is not None and (not job or name.job == job):
-            found.append(_describe(storage, file.name, file.size, name))
-    return sorted(found, key=lambda one: (one.host, one.job, one.sequence, one.time, one.name))
+            with suppress(SnapshotNotFoundError):  # deleted meanwhile
+                found.append(_describe(storage, file.name, file.size, name))
+    ages = by_age(_placed(one) for one in found)
+    return sorted(found, key=lambda one: (one.host, one.job, ages[_placed(one)], one.name))
+
+
+def _placed(stored: StoredSnapshot) -> Placed:
+    return Placed(stored.chain, stored.sequence, stored.time)
 
 
 def _describe(storage: BaseStorage, name: str, size: int, hint: SnapshotName) -> StoredSnapshot:
@@ -76,13 +111,17 @@ def _describe(storage: BaseStorage, name: str, size: int, hint: SnapshotName) ->
     )
     try:
         core = read_header(StoredFileSource(storage, name, size)).core
+        time = datetime.fromtimestamp(core.time, UTC)
     except IntegrityError as error:
         return stored._replace(damage=error.message)
+    except (OverflowError, ValueError):
+        return stored._replace(damage=f"{name} tells a time that cannot be")
     return stored._replace(
         id=core.id.hex(),
-        time=datetime.fromtimestamp(core.time, UTC),
+        time=time,
         archive=core.archive,
         sequence=core.sequence,
+        chain=core.chain.hex(),
     )
 
 
@@ -155,9 +194,7 @@ def _fitting(
 def _of_job(
     snapshots: Sequence[StoredSnapshot], wanted: str, host: str
 ) -> Iterator[StoredSnapshot]:
-    found = re.fullmatch(
-        r"(?:(?P<host>[^/]+)/)?(?P<job>[^/~@]+)(?:~(?P<back>\d{1,6})|@(?P<day>.+))?", wanted
-    )
+    found = _WANTED_OF_JOB.fullmatch(wanted)
     if found is None:
         return
     chosen = [one for one in snapshots if one.job == found["job"]]

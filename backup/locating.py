@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class PathSource:
         self.name = path.name
         try:
             self._file = path.open("rb")
+            weakref.finalize(self, self._file.close)
             self.size = os.fstat(self._file.fileno()).st_size
         except FileNotFoundError:
             raise SnapshotNotFoundError(f"there is no file {path}") from None

@@ -9,9 +9,9 @@ from enum import StrEnum
 from hashlib import sha256
 
 from backup.clock import Clock, system_clock
-from backup.errors import BackupError, DigestError, IntegrityError
+from backup.errors import BackupError, DigestError, HeaderError, IntegrityError
 from backup.locating import Located
-from backup.model import Entry, path_text
+from backup.model import Entry, EntryType, path_text
 from backup.snapshot.content import read_content
 from backup.snapshot.frame import Section
 from backup.snapshot.reader import SnapshotReader
@@ -114,7 +114,17 @@ def _check_file(located: Located, proof: Proof, on_bytes: OnBytes) -> None:
         )
 
 
+def name_entry(error: IntegrityError, entry: Entry) -> None:
+    """Let ``error`` say which entry it is about."""
+    error.message = f"{path_text(entry.path)}: {error.message}"
+    error.args = (error.message,)
+
+
 def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> None:
+    if not reader.header_intact:
+        proof.errors.append(
+            HeaderError(f"the header of {proof.name} is damaged; its keys file stands in for it")
+        )
     opened: set[int] = set()
     done: set[tuple[int, int]] = set()
     for entry in reader.entries():
@@ -130,13 +140,16 @@ def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> N
 def _check_entry(reader: SnapshotReader, entry: Entry, proof: Proof, opened: set[int]) -> None:
     own = reader.core.id
     try:
+        before = proof.content_bytes
         for data in read_content(reader, entry):
             proof.content_bytes += len(data)
+        length = proof.content_bytes - before
+        if entry.type is EntryType.FILE and length != entry.size and not entry.error:
+            raise DigestError(f"the snapshot holds {length} of its {entry.size} bytes")
         extents = entry.extents or tuple(chunk.extent for chunk in reader.chunks(entry))
         opened.update(extent.frame for extent in extents if extent.snapshot == own)
     except IntegrityError as error:
-        error.args = (f"{path_text(entry.path)}: {error.message}",)
-        error.message = error.args[0]
+        name_entry(error, entry)
         proof.errors.append(error)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from backup.environment import default_store_dir, host_name, key_file_path, state_dir, variable
-from backup.errors import KeyMissingError
+from backup.errors import ConfigError, KeyMissingError
 from backup.keys import create_key_file, load_key_file
 from backup.listing import list_snapshots
 from backup.snapshot.names import check_word, slug
@@ -31,18 +32,24 @@ class Settings(NamedTuple):
     def store_urls(self) -> tuple[str, ...]:
         """Return the stores by name, URL or path; the default one where none was named."""
         given = variable("STORE")
-        return self.stores or ((given,) if given else (str(default_store_dir()),))
+        return self.stores or (expanded(given) if given else str(default_store_dir()),)
 
     def uses_default_store(self) -> bool:
         """Whether nobody said which store."""
         return not self.stores and variable("STORE") is None
 
     def open_stores(self) -> list[BaseStorage]:
-        """Open all stores that were named."""
-        return [open_storage(url) for url in self.store_urls()]
+        """Open all stores that were named, each of them once."""
+        return list({store.url: store for store in map(open_storage, self.store_urls())}.values())
 
     def open_store(self) -> BaseStorage:
-        """Open the first store that was named."""
+        """Open the one store that was named.
+
+        Raises:
+            ConfigError: Several were named.
+        """
+        if len(self.stores) > 1:
+            raise ConfigError("this command reads one store; name one --store")
         return open_storage(self.store_urls()[0])
 
     def host_name(self) -> str:
@@ -72,7 +79,7 @@ class Settings(NamedTuple):
         """
         path = self.key_path()
         named = self.key_file is not None or variable("KEY_FILE") is not None
-        if path.exists() or named:
+        if os.path.lexists(path) or named:
             return self.load_key(), False
         for store in stores:
             if list_snapshots(store):
@@ -82,3 +89,11 @@ class Settings(NamedTuple):
                     " 'auto-backup key new' makes a new one",
                 )
         return create_key_file(path), True
+
+
+def expanded(path: str) -> str:
+    """Return ``path`` with its ``~`` expanded, which no shell does in ``--store=~/snapshots``.
+
+    What exists under that very name is meant.
+    """
+    return path if os.path.lexists(path) else os.path.expanduser(path)  # noqa: PTH111 - never raises

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+
+_INTERRUPTED = 130
+_USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,26 +18,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; those of this process by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _mend_streams()
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # while the program was being loaded
+        sys.stderr.write("auto-backup: interrupted\n")
+        return _INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     # Answered before anything heavy is imported.
     if arguments == ["--version"]:
         from backup._version import PROGRAM  # noqa: PLC0415
 
         return _say(PROGRAM + "\n")
-    if arguments in ([], ["--help"], ["-h"], ["help"]):
+    if arguments in ([], ["--help"], ["-h"]):
         from backup.cli.help_text import HELP  # noqa: PLC0415
 
-        status = _say(HELP)
-        return status if arguments else 2
+        return _say(HELP) or (0 if arguments else _USAGE)
     from backup.cli.app import run  # noqa: PLC0415
 
     return run(arguments)
+
+
+def _mend_streams() -> None:
+    """Let nothing that is printed raise because of a closed stream or of its encoding."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(text: str) -> int:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; keep the interpreter from complaining at exit.
+    except OSError as error:
+        # Keep the interpreter from failing with what is left when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 0  # whoever read the output has seen enough
+        sys.stderr.write(
+            f"auto-backup: error: cannot write to standard output: {error.strerror}\n"
+        )
+        return 1
     return 0

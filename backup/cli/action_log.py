@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from datetime import datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-import msgspec
-
+from backup.cli.output import json_text
 from backup.clock import Clock, system_clock
 
 LOG_NAME = "backup.log"
@@ -18,10 +19,21 @@ _KEPT = 5
 
 
 class _Handler(RotatingFileHandler):
-    """A log that cannot be written (a full disk) must not end a backup, nor print a traceback."""
+    """Files for their owner only, also those that rotation makes."""
+
+    def _open(self) -> TextIOWrapper:
+        file = open(self.baseFilename, "a", encoding="utf-8", opener=_open_private)  # noqa: PTH123, SIM115
+        # Devices such as /dev/null belong to everybody.
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fchmod(file.fileno(), 0o600)
+        return file
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """See logging.Handler."""
+        """Go on: a full disk must not end a backup, nor print a traceback."""
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 class ActionLog:
@@ -37,8 +49,7 @@ class ActionLog:
         self._started: datetime | None = None
         self._action = ""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handler = _Handler(path, maxBytes=_MOST_BYTES, backupCount=_KEPT, encoding="utf-8")
-        path.chmod(0o600)
+        handler = _Handler(path, maxBytes=_MOST_BYTES, backupCount=_KEPT)
         handler.setFormatter(logging.Formatter("%(message)s"))
         self._handler = handler
 
@@ -67,5 +78,5 @@ class ActionLog:
             "event": event,
             **fields,
         }
-        text = msgspec.json.encode(line, enc_hook=str).decode()
+        text = json_text(line)
         self._handler.emit(logging.LogRecord("backup", logging.INFO, "", 0, text, None, None))

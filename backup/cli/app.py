@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
-import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from backup._version import PROGRAM
 from backup.cli import get_back, key_commands, look, prove, take
-from backup.cli.arguments import sort_arguments
+from backup.cli.arguments import GLOBAL_OPTIONS, sort_arguments
 from backup.cli.help_text import COMMANDS, HELP
 from backup.cli.invocation import Invocation
-from backup.cli.output import print_error, print_line, print_note
+from backup.cli.output import (
+    discard_output,
+    flush_output,
+    print_error,
+    print_line,
+    print_note,
+    print_text,
+)
 from backup.errors import BackupError
-from backup.wiring import Settings
+from backup.wiring import Settings, expanded
 
 _INTERRUPTED = 130
 _USAGE = 2
+_HELP = {"--help", "-h"}
+_PACKAGE = Path(__file__).resolve().parents[1]
+_LEFT_BEHIND = {
+    "backup": "interrupted; no unfinished snapshot is left in the store",
+    "restore": "interrupted; each file that has been restored is whole, others are missing",
+}
+_OWN_WORDS = {
+    r"Value error, ": "",
+    r"Input should be a valid integer.*": "it is not a whole number",
+    r"\. Did you mean": "; did you mean",
+    r" \(Possible options: .*\)": "",
+    r"argument\(s\) \((.*)\)": r"arguments: \1",
+}
 
 app = typer.Typer(
     name="auto-backup",
@@ -65,41 +87,55 @@ def _global_options(
 ) -> None:
     _version(wanted=version)
     call: Invocation = context.ensure_object(Invocation)
-    call.settings = Settings(tuple(store or ()), host, job, key_file, state_dir)
+    call.settings = Settings(
+        tuple(expanded(one) for one in store or ()), host, job, _path(key_file), _path(state_dir)
+    )
     call.json, call.quiet, call.verbose, call.dry_run = as_json, quiet, verbose, dry_run
-    call.log_file = log_file
+    call.log_file = _path(log_file)
     if context.invoked_subcommand is None:
-        print_line(HELP.rstrip())
+        print_text(HELP)
         raise typer.Exit(_USAGE)
+
+
+def _path(given: Path | None) -> Path | None:
+    return None if given is None else Path(expanded(str(given)))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command with ``arguments`` and return its exit status."""
     call = Invocation()
-    signal.signal(signal.SIGTERM, _interrupt)
+    with _interrupted_by_sigterm():
+        status = _guarded(arguments, call)
+        call.end_action("done" if status == 0 else "failed", exit_status=status)
+    return status
+
+
+def _guarded(arguments: Sequence[str], call: Invocation) -> int:
+    """Run the command; whatever goes wrong is told, and becomes an exit status."""
     try:
         status = _parse_and_run(sort_arguments(arguments), call)
-        sys.stdout.flush()
+        flush_output()
     except BackupError as error:
         status = error.exit_code
         print_error(error)
         call.end_action("failed", error=error.message, exit_status=status)
     except (KeyboardInterrupt, Abort):
         status = _INTERRUPTED
-        print_note("interrupted; nothing that looks finished has been left behind")
+        print_note(_LEFT_BEHIND.get(call.action, "interrupted"))
         call.end_action("interrupted", exit_status=status)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the output has seen enough
+        discard_output()
         status = call.status
     except Exception as error:  # noqa: BLE001 - no foreign traceback ever reaches a user
         status = 1
         _tell_fault(error, call)
-    call.end_action("done" if status == 0 else "failed", exit_status=status)
     return status
 
 
 def _parse_and_run(arguments: list[str], call: Invocation) -> int:
+    if _asks_for_help(arguments):
+        print_text(HELP)
+        return 0
     command = typer.main.get_command(app)
     try:
         result = command.main(
@@ -111,12 +147,45 @@ def _parse_and_run(arguments: list[str], call: Invocation) -> int:
     return result if isinstance(result, int) and result else call.status
 
 
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    """Tell whether ``--help`` stands behind global options only."""
+    first = next((one for one in arguments if one not in _HELP and not one.startswith("--")), None)
+    return first is None and any(one in _HELP for one in arguments)
+
+
 def _tell_usage(error: TyperException, arguments: Sequence[str]) -> None:
     """Tell what was wrong with the call, in the words of all other errors."""
     text = error.format_message().strip().rstrip(".")
+    for foreign, own in _OWN_WORDS.items():
+        text = re.sub(foreign, own, text)
     print_note("error: " + text[:1].lower() + text[1:])
     command = next((one for one in arguments if one in COMMANDS), "")
-    print_note(f"hint: see 'auto-backup {command}{' ' if command else ''}--help'")
+    print_note(_hint(error, command))
+
+
+def _hint(error: Any, command: str) -> str:
+    """Return what to do about a wrong call."""
+    unknown = getattr(error, "option_name", None) if "No such option" in str(error) else None
+    parameters = error.ctx.command.params if getattr(error, "ctx", None) else []
+    known = [*GLOBAL_OPTIONS, *(option for one in parameters for option in one.opts)]
+    if unknown and (close := get_close_matches(unknown, known, n=1)):
+        return f"hint: did you mean {close[0]}?"
+    if command == "backup" and "extra argument" in str(error):
+        return "hint: what to save stands behind --source: auto-backup backup --source PATH..."
+    return f"hint: see 'auto-backup {command}{' ' if command else ''}--help'"
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does; only the main thread may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -125,8 +194,11 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _tell_fault(error: Exception, call: Invocation) -> None:
     """Tell a fault of this program: its place for a report, no values, which may be secrets."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119 - for display
-    print_note(f"error: this is a fault of auto-backup: {type(error).__name__} at {place}")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
+    frame = (own or frames)[-1]
+    reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+    place = f"{type(error).__name__}{reason} at {Path(frame.filename).name}:{frame.lineno}"
+    print_note(f"error: this is a fault of auto-backup: {place}")
     print_note("hint: please report it with the command that you gave")
-    call.end_action("failed", error=f"{type(error).__name__} at {place}", exit_status=1)
+    call.end_action("failed", error=place, exit_status=1)

@@ -5,8 +5,12 @@ Users write global options wherever they think of them; the parser wants them in
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from backup.errors import ConfigError
 
 _WITH_VALUE = {
     "--store": "--store",
@@ -29,7 +33,11 @@ _FLAGS = {
     "--version": "--version",
 }
 _NOW = "--now"
+_BACKUP = "backup"
 _SOURCE = "--source"
+_SEVERAL_LETTERS = re.compile(r"-[vqnlh]{2,}")
+
+GLOBAL_OPTIONS = (*_WITH_VALUE, *_FLAGS, _NOW)
 
 
 class Sorted(NamedTuple):
@@ -47,44 +55,53 @@ def sort_arguments(arguments: Sequence[str]) -> list[str]:
     """Return ``arguments`` with global options in front and ``--now`` made ``backup``.
 
     ``--source A B C`` becomes three times ``--source``. Behind ``--`` nothing is changed.
+
+    Raises:
+        ConfigError: An option has no value.
     """
     sorted_ = Sorted([], [])
-    place = 0
-    while place < len(arguments):
-        argument = arguments[place]
+    behind = deque(arguments)
+    is_now = False
+    while behind:
+        argument = behind.popleft()
         if argument == "--":
-            sorted_.rest.extend(arguments[place:])
+            sorted_.rest.extend([argument, *behind])
             break
-        place += _take(argument, arguments[place + 1 :], sorted_)
+        is_now = is_now or argument == _NOW
+        _take(argument, behind, sorted_)
+    if is_now and sorted_.rest[:1] != [_BACKUP]:
+        sorted_.rest.insert(0, _BACKUP)
     return sorted_.joined()
 
 
-def _take(argument: str, behind: Sequence[str], into: Sorted) -> int:
-    """Sort ``argument`` in, with its values from ``behind``; return how many that were."""
-    name, equals, _ = argument.partition("=")
+def _take(argument: str, behind: deque[str], into: Sorted) -> None:
+    """Sort ``argument`` in, with its values, which are taken from ``behind``."""
+    name, equals, value = argument.partition("=")
     if argument in _FLAGS:
         into.global_options.append(_FLAGS[argument])
-    elif name in _WITH_VALUE and equals:
-        into.global_options.append(argument.replace(name, _WITH_VALUE[name], 1))
-    elif argument in _WITH_VALUE and behind:
-        into.global_options.extend([_WITH_VALUE[argument], behind[0]])
-        return 2
-    elif argument == _NOW:
-        into.rest.insert(0, "backup")
+    elif name in _WITH_VALUE:
+        value = value if equals else _value_of(name, behind)
+        into.global_options.append(f"{_WITH_VALUE[name]}={value}")
+    elif argument.startswith("-s"):
+        into.global_options.append(f"--store={argument[2:]}")
+    elif _SEVERAL_LETTERS.fullmatch(argument):
+        for letter in argument[1:]:
+            _take("-" + letter, behind, into)
     elif argument == _SOURCE:
-        return 1 + _take_sources(behind, into)
-    else:
+        into.rest.extend([_SOURCE, _value_of(_SOURCE, behind)])
+        while behind and not behind[0].startswith("-"):
+            into.rest.extend([_SOURCE, behind.popleft()])
+    elif argument != _NOW:
         into.rest.append(argument)
-    return 1
 
 
-def _take_sources(behind: Sequence[str], into: Sorted) -> int:
-    taken = 0
-    for value in behind:
-        if taken and value.startswith("-"):
-            break
-        into.rest.extend([_SOURCE, value])
-        taken += 1
-    if not taken:
-        into.rest.append(_SOURCE)
-    return taken
+def _value_of(option: str, behind: deque[str]) -> str:
+    """Take the value of ``option``; another option is none, or ``--store -q`` would make ``-q``."""
+    if not behind:
+        raise ConfigError(f"{option} needs a value", hint="see 'auto-backup --help'")
+    if behind[0].startswith("-"):
+        raise ConfigError(
+            f"{option} needs a value, and {behind[0]} looks like an option",
+            hint=f"if it is a name, write it as ./{behind[0]}",
+        )
+    return behind.popleft()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from backup.cli.help_text import MORE
 from backup.cli.invocation import SNAPSHOT, Invocation, invocation
 from backup.cli.output import (
     count_text,
     duration_text,
+    is_terminal,
+    print_bytes,
     print_json,
     print_line,
     print_note,
@@ -25,6 +27,7 @@ from backup.model import SnapshotKind, path_text
 from backup.restore import RestorePlan, RestoreReport
 from backup.restore.manager import refuse_conflicts, run_restore
 from backup.snapshot.frame import Section
+from backup.wiring import expanded
 
 _SOME_OF_IT = 3
 _DAMAGED = 13
@@ -33,8 +36,8 @@ _TOLD = 10
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command("restore")(restore)
-    app.command("decrypt")(decrypt)
+    app.command("restore", epilog=MORE)(restore)
+    app.command("decrypt", epilog=MORE)(decrypt)
 
 
 def restore(
@@ -51,9 +54,13 @@ def restore(
     """Restore a snapshot, or some paths of it; nothing that exists is overwritten."""
     call = invocation(context)
     if target is None:
-        raise ConfigError("restore where? --target is missing", hint="--target /tmp/restored")
+        raise ConfigError(
+            "there is no --target: where is it to be restored?",
+            hint="name a directory, which need not exist: --target /tmp/restored",
+        )
+    target = Path(expanded(str(target)))
     manager = call.reader()
-    plan = manager.plan_restore(snapshot, target, paths or [])
+    plan = manager.plan_restore(call.wanted(snapshot), target, paths or [])
     if call.dry_run:
         _tell_plan(call, plan)
         return
@@ -63,7 +70,6 @@ def restore(
     with ProgressLine("restoring", plan.size, quiet=call.quiet) as line:
         reader = plan.snapshot.open(manager.identities)
         report = run_restore(reader, plan, on_restored=lambda at, _: line.set(at.size))
-    _tell_report(call, plan, report, time.monotonic() - started)
     call.status = _DAMAGED if report.damaged else _SOME_OF_IT if report.problems else 0
     call.end_action(
         "damaged" if report.damaged else "incomplete" if report.problems else "done",
@@ -73,6 +79,7 @@ def restore(
         problems=len(report.problems),
         exit_status=call.status,
     )
+    _tell_report(call, plan, report, time.monotonic() - started)
 
 
 def _tell_plan(call: Invocation, plan: RestorePlan) -> None:
@@ -99,7 +106,9 @@ def _tell_plan(call: Invocation, plan: RestorePlan) -> None:
     for path in conflicts[:_TOLD]:
         print_line(f"  in the way: {safe_text(path)}")
     if len(conflicts) > _TOLD:
-        print_line(f"  and {len(conflicts) - _TOLD} more in the way")
+        print_line(f"  and {len(conflicts) - _TOLD:,} more in the way")
+    if conflicts:
+        print_line("restore would refuse: it overwrites nothing")
     print_line("nothing has been changed")
 
 
@@ -150,8 +159,8 @@ def decrypt(
     snapshot: Annotated[str, SNAPSHOT],
 ) -> None:
     """Write a snapshot's plain archive to standard output: decrypt latest | tar xJ."""
-    reader = invocation(context).reader().open(snapshot)
-    if sys.stdout.isatty():
+    reader = invocation(context).open(snapshot)
+    if is_terminal():
         raise ConfigError(
             "the archive is not for a terminal",
             hint=f"put it into a pipe or a file: auto-backup decrypt {snapshot} | tar x"
@@ -164,5 +173,4 @@ def decrypt(
         )
     for number, row in enumerate(reader.rows):
         if row.section is Section.ARCHIVE:
-            sys.stdout.buffer.write(reader.compressed_piece(Section.ARCHIVE, number))
-    sys.stdout.buffer.flush()
+            print_bytes(reader.compressed_piece(Section.ARCHIVE, number))

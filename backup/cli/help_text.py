@@ -24,3 +24,4 @@ set up    key          new, show, list: keys and who can open what
   --state-dir DIR     state and log           --log-file FILE   in place of backup.log
   --json  -q  -v      how to tell             -n, --dry-run     change nothing
 """
+MORE = "Options of all commands, such as --store and --json: see 'auto-backup --help'."

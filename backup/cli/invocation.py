@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,19 @@ import typer
 
 from backup.cli.action_log import LOG_NAME, ActionLog
 from backup.cli.output import print_note
-from backup.errors import ConfigError
+from backup.errors import SnapshotNotFoundError
+from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
 from backup.restore import RestoreManager
+from backup.snapshot.names import SUFFIX
+from backup.snapshot.reader import SnapshotReader
 from backup.snapshot.recipients import Identity
+from backup.storage.base import BaseStorage
 from backup.wiring import Settings
 
 SNAPSHOT = typer.Argument(
     metavar="SNAPSHOT", help="An id, JOB, JOB~1, JOB@2026-11-20, latest, or a file's path."
 )
+_LATEST = "latest"
 
 
 @dataclass
@@ -32,6 +38,7 @@ class Invocation:
     dry_run: bool = False
     log_file: Path | None = None
     status: int = 0
+    action: str = ""
     _log: ActionLog | None = None
 
     def note(self, text: str) -> None:
@@ -41,11 +48,12 @@ class Invocation:
 
     def start_action(self, action: str, **fields: object) -> None:
         """Begin a line pair in the log; a log that cannot be opened is told, and no more."""
+        self.action = action
         path = self.log_file or self.settings.state_dir() / LOG_NAME
         try:
             self._log = ActionLog(path)
         except OSError as error:
-            self.note(f"cannot write the log {path}: {error.strerror}")
+            print_note(f"cannot write the log {path}: {error.strerror}")
             return
         self._log.start(action, **fields)
 
@@ -62,9 +70,58 @@ class Invocation:
 
     def reader_with(self, identities: Sequence[Identity]) -> RestoreManager:
         """Return what reads the one store that was named."""
-        if len(self.settings.stores) > 1:
-            raise ConfigError("this command reads one store; name one --store")
         return RestoreManager(self.settings.open_store(), identities=identities)
+
+    def open(self, snapshot: str) -> SnapshotReader:
+        """Open the snapshot that the user means, with the key."""
+        return self.reader().open(self.wanted(snapshot))
+
+    def list_snapshots(self, store: BaseStorage) -> list[StoredSnapshot]:
+        """Return the snapshots in ``store``, with --host or --job only those."""
+        settings = self.settings
+        return list_snapshots(store, host=settings.host or "", job=settings.job or "")
+
+    def none_found(self, store: BaseStorage) -> str:
+        """Return the words for a store in which nothing is, or nothing of --host and --job."""
+        root = store.local_root()
+        if root is not None and not os.path.lexists(root):
+            return f"there is no snapshot in {store}: there is no such directory"
+        host, job = self.settings.host, self.settings.job
+        scope = (f" of host {host}" if host else "") + (f" of job {job}" if job else "")
+        return f"there is no snapshot{scope} in {store}"
+
+    def wanted(self, snapshot: str) -> str:
+        """Return ``snapshot`` so that it means the same without --host and --job.
+
+        Raises:
+            SnapshotNotFoundError: Nothing of that host and job fits.
+        """
+        host, job = self.settings.host, self.settings.job
+        is_file = snapshot.endswith(SUFFIX) and os.path.lexists(snapshot)
+        if is_file or not (host or job):
+            return snapshot
+        store = self.settings.open_store()
+        name = self._newest(store) if snapshot == _LATEST else snapshot
+        found = find_snapshot(store, name, host=self.settings.host_name())
+        if host not in {None, found.host} or job not in {None, found.job}:
+            raise SnapshotNotFoundError(
+                f"{snapshot!r} means a snapshot of {found.host}/{found.job},"
+                " which is not what --host and --job say"
+            )
+        return found.name
+
+    def _newest(self, store: BaseStorage) -> str:
+        """Return the name of what ``latest`` means with --host and --job."""
+        found = self.list_snapshots(store)
+        if not found:
+            raise SnapshotNotFoundError(self.none_found(store))
+        jobs = sorted({f"{one.host}/{one.job}" for one in found})
+        own = f"{self.settings.host_name()}/{self.settings.job}"
+        if len(jobs) == 1 or own in jobs:
+            return jobs[0] if len(jobs) == 1 else own
+        raise SnapshotNotFoundError(
+            f"{_LATEST!r} fits {len(jobs)} jobs in {store}", hint="say which: " + ", ".join(jobs[:8])
+        )
 
 
 def invocation(context: typer.Context) -> Invocation:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from pathlib import Path
 
 import typer
 
-from backup.cli.invocation import invocation
+from backup.cli.help_text import MORE
+from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import print_json, print_line, print_table
 from backup.errors import SecretKeyError, SnapshotNotFoundError
 from backup.keys import HOST_KEY_NAME, create_key_file, load_host_public
-from backup.listing import list_snapshots
 from backup.locating import StoredFileSource
 from backup.snapshot.opening import read_header
 from backup.snapshot.signing import fingerprint
@@ -18,13 +20,13 @@ from backup.snapshot.signing import fingerprint
 app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command("new")
+@app.command("new", epilog=MORE)
 def new(context: typer.Context) -> None:
     """Make a new key file; one that exists is never touched."""
     call = invocation(context)
     path = call.settings.key_path()
     if call.dry_run:
-        print_line(f"would make a new key: {path}")
+        _tell_plan(call, path)
         return
     call.start_action("key new", path=str(path))
     key = create_key_file(path)
@@ -36,9 +38,19 @@ def new(context: typer.Context) -> None:
     print_line("without it nobody, you included, can ever read what is sealed with it")
 
 
-@app.command("show")
+def _tell_plan(call: Invocation, path: Path) -> None:
+    is_there = os.path.lexists(path)
+    if call.json:
+        print_json({"path": str(path), "exists": is_there})
+    elif is_there:
+        print_line(f"would refuse: there is a file at {path} already")
+    else:
+        print_line(f"would make a new key: {path}")
+
+
+@app.command("show", epilog=MORE)
 def show(context: typer.Context) -> None:
-    """Tell where the key is and what it is called; never the secret itself."""
+    """Tell where the key lies, and its id; not the secret."""
     call = invocation(context)
     key = call.settings.load_key()
     public = load_host_public(call.settings.state_dir())
@@ -57,7 +69,7 @@ def show(context: typer.Context) -> None:
         )
 
 
-@app.command("list")
+@app.command("list", epilog=MORE)
 def list_(context: typer.Context) -> None:
     """Tell for whom the snapshots of a store are sealed."""
     call = invocation(context)
@@ -68,14 +80,14 @@ def list_(context: typer.Context) -> None:
     except SecretKeyError as error:
         call.note(error.message)
     sealed: Counter[tuple[str, str]] = Counter()
-    found = list_snapshots(store, host=call.settings.host or "", job=call.settings.job or "")
+    found = call.list_snapshots(store)
     for snapshot in found:
         if snapshot.damage:
             continue
         header = read_header(StoredFileSource(store, snapshot.name, snapshot.size))
         sealed.update({(slot.type[:20], slot.id) for slot in header.slots})
     if not sealed:
-        raise SnapshotNotFoundError(f"there is no snapshot in {store}")
+        raise SnapshotNotFoundError(call.none_found(store))
     rows = [
         {"type": kind, "id": key_id, "snapshots": count, "yours": key_id == own}
         for (kind, key_id), count in sorted(sealed.items())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import stat
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from backup.cli.help_text import MORE
 from backup.cli.invocation import SNAPSHOT, Invocation, invocation
 from backup.cli.output import (
     count_text,
+    is_terminal,
+    print_bytes,
     print_json,
     print_line,
     print_note,
@@ -22,8 +23,14 @@ from backup.cli.output import (
     size_text,
     time_text,
 )
-from backup.errors import ConfigError, IntegrityError, RestoreError, SecretKeyError
-from backup.listing import StoredSnapshot, list_snapshots
+from backup.errors import (
+    ConfigError,
+    IntegrityError,
+    RestoreError,
+    SecretKeyError,
+    SnapshotNotFoundError,
+)
+from backup.listing import StoredSnapshot
 from backup.locating import locate
 from backup.model import Entry, EntryType, path_text
 from backup.restore.manager import entry_path
@@ -31,6 +38,7 @@ from backup.snapshot.content import read_content
 from backup.snapshot.reader import SnapshotReader
 from backup.snapshot.recipients import Identity
 from backup.snapshot.selection import select_entries
+from backup.storage.base import BaseStorage
 
 _TYPE_BITS = {
     EntryType.FILE: stat.S_IFREG,
@@ -41,44 +49,52 @@ _TYPE_BITS = {
     EntryType.CHARACTER_DEVICE: stat.S_IFCHR,
     EntryType.BLOCK_DEVICE: stat.S_IFBLK,
 }
+_KINDS = {
+    EntryType.DIRECTORY: "a directory",
+    EntryType.SYMLINK: "a symbolic link",
+    EntryType.FIFO: "a FIFO",
+    EntryType.CHARACTER_DEVICE: "a device",
+    EntryType.BLOCK_DEVICE: "a device",
+}
+_WHOLE_PATHS = "paths are told whole, as 'auto-backup ls SNAPSHOT' lists them"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command("snapshots")(snapshots)
-    app.command("ls")(ls)
-    app.command("cat")(cat)
+    app.command("snapshots", epilog=MORE)(snapshots)
+    app.command("ls", epilog=MORE)(ls)
+    app.command("cat", epilog=MORE)(cat)
 
 
 def snapshots(context: typer.Context) -> None:
     """List the snapshots of a store; with --host or --job only those."""
     call = invocation(context)
     store = call.settings.open_store()
-    found = list_snapshots(store, host=call.settings.host or "", job=call.settings.job or "")
-    identities: list[Identity] = []
-    with suppress(SecretKeyError):
-        identities.append(call.settings.load_key())
-    rows = [
-        _describe(store_snapshot, _open(call, store_snapshot, identities))
-        for store_snapshot in found
-    ]
+    found = call.list_snapshots(store)
+    identities, why_none = _identities(call)
+    rows = [_describe(one, _open(store, one, identities)) for one in found]
     if call.json:
         print_json(rows)
         return
     if not rows:
-        call.note(f"there is no snapshot in {store}")
+        call.note(call.none_found(store))
         return
-    print_table(
-        ("id", "time", "host", "job", "kind", "archive", "entries", "size", "state"),
-        [_cells(snapshot, row) for snapshot, row in zip(found, rows, strict=True)],
-    )
+    _tell_snapshots(found, rows)
     call.note(f"{count_text(len(rows), 'snapshot')} in {store}")
-    if not identities:
-        call.note(f"not opened: there is no key file at {call.settings.key_path()}")
+    if why_none:
+        call.note(f"not opened: {why_none}")
+
+
+def _identities(call: Invocation) -> tuple[list[Identity], str]:
+    """Return the key, or why there is none."""
+    try:
+        return [call.settings.load_key()], ""
+    except SecretKeyError as error:
+        return [], error.message
 
 
 def _open(
-    call: Invocation, snapshot: StoredSnapshot, identities: Sequence[Identity]
+    store: BaseStorage, snapshot: StoredSnapshot, identities: Sequence[Identity]
 ) -> SnapshotReader | str:
     """Return the opened snapshot, or its state in words."""
     if snapshot.damage:
@@ -86,9 +102,11 @@ def _open(
     if not identities:
         return "sealed"
     try:
-        return locate(call.settings.open_store(), snapshot.name).open(identities)
+        return locate(store, snapshot.name).open(identities)
     except SecretKeyError:
         return "sealed for another key"
+    except SnapshotNotFoundError:
+        return "deleted meanwhile"
     except IntegrityError as error:
         return f"damaged: {error.message}"
 
@@ -120,19 +138,37 @@ def _describe(snapshot: StoredSnapshot, opened: SnapshotReader | str) -> dict[st
     }
 
 
-def _cells(snapshot: StoredSnapshot, row: dict[str, object]) -> tuple[str, ...]:
+def _tell_snapshots(found: Sequence[StoredSnapshot], rows: Sequence[dict[str, object]]) -> None:
+    """Write the table: all of it in a pipe, what fits into 80 columns on a terminal."""
+    cells = [_cells(*pair) for pair in zip(found, rows, strict=True)]
+    if not is_terminal():
+        print_table(list(cells[0]), [list(row.values()) for row in cells])
+        return
+    left_out = {"kind", "archive"}
+    if len({one.host for one in found}) == 1:
+        left_out.add("host")
+    shown = [name for name in cells[0] if name not in left_out]
+    for one, row in zip(found, cells, strict=True):
+        row["time"] = time_text(one.time, short=True)
+        row["state"], _, reason = row["state"].partition(": ")
+        if reason:
+            print_note(f"{one.name}: {reason}")
+    print_table(shown, [[row[name] for name in shown] for row in cells])
+
+
+def _cells(snapshot: StoredSnapshot, row: dict[str, object]) -> dict[str, str]:
     entries = row.get("entries")
-    return (
-        snapshot.id[:8],
-        time_text(snapshot.time),
-        snapshot.host,
-        snapshot.job,
-        str(snapshot.kind),
-        str(snapshot.archive),
-        f"{entries:,}" if isinstance(entries, int) else "-",
-        size_text(snapshot.size),
-        str(row["state"]),
-    )
+    return {
+        "id": snapshot.id[:8],
+        "time": time_text(snapshot.time),
+        "host": snapshot.host,
+        "job": snapshot.job,
+        "kind": str(snapshot.kind),
+        "archive": str(snapshot.archive),
+        "entries": f"{entries:,}" if isinstance(entries, int) else "-",
+        "size": size_text(snapshot.size),
+        "state": str(row["state"]),
+    }
 
 
 def ls(
@@ -146,27 +182,27 @@ def ls(
 ) -> None:
     """List what a snapshot holds; with --json one object per line."""
     call = invocation(context)
-    reader = call.reader().open(snapshot)
-    found = False
-    for entry in _chosen(reader, paths or []):
-        found = True
+    wanted = [entry_path(path) for path in paths or []]
+    missing = set(wanted)
+    for entry in select_entries(call.open(snapshot), wanted):
+        asked = {path for path in wanted if _is_at_or_below(entry.path, path)}
+        missing -= asked
+        if wanted and not asked:  # a directory on the way to what is wanted
+            continue
         if call.json:
             print_json(_entry_json(entry))
         else:
-            print_line(_long_line(entry) if long else safe_text(path_text(entry.path)))
-    if not found:
-        raise RestoreError("the snapshot holds none of these paths")
+            print_line(_long_line(entry) if long else path_text(entry.path))
+    if missing:
+        raise _not_held(min(missing))
 
 
-def _chosen(reader: SnapshotReader, paths: Sequence[str]) -> Iterator[Entry]:
-    """Yield the entries of ``paths`` and below, without the directories on the way to them."""
-    wanted = [entry_path(path) for path in paths]
-    for entry in select_entries(reader, wanted):
-        below = any(
-            not path or entry.path == path or entry.path.startswith(path + b"/") for path in wanted
-        )
-        if below or not wanted:
-            yield entry
+def _is_at_or_below(path: bytes, top: bytes) -> bool:
+    return not top or path == top or path.startswith(top + b"/")
+
+
+def _not_held(path: bytes) -> RestoreError:
+    return RestoreError(f"the snapshot does not hold {path_text(path)}", hint=_WHOLE_PATHS)
 
 
 def _long_line(entry: Entry) -> str:
@@ -177,7 +213,7 @@ def _long_line(entry: Entry) -> str:
     if entry.type is EntryType.SYMLINK:
         name += " -> " + safe_text(entry.target.decode("utf-8", "backslashreplace"))
     if entry.error:
-        name += f"  ({safe_text(entry.error)})"
+        name += f"  ({entry.error})"
     return f"{mode} {owner:<17} {entry.size:>13,} {time:%Y-%m-%d %H:%M:%S} {name}"
 
 
@@ -204,17 +240,16 @@ def cat(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A file in it.")],
 ) -> None:
     """Write one file of a snapshot to standard output."""
-    reader = invocation(context).reader().open(snapshot)
     wanted = entry_path(path)
+    reader = invocation(context).open(snapshot)
     entry = next((one for one in select_entries(reader, [wanted]) if one.path == wanted), None)
     if entry is None:
-        raise RestoreError(f"the snapshot does not hold {path_text(wanted)}")
+        raise _not_held(wanted)
     if entry.type not in {EntryType.FILE, EntryType.STREAM}:
-        raise ConfigError(f"{path_text(wanted)} is not a file, but a {entry.type}")
+        raise ConfigError(f"{path_text(wanted)} is not a file, but {_KINDS[entry.type]}")
     if entry.error:
         print_note(f"when it was saved: {path_text(wanted)}: {entry.error}")
         if not entry.digest:
             raise RestoreError(f"the content of {path_text(wanted)} was not saved: {entry.error}")
     for data in read_content(reader, entry):
-        sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+        print_bytes(data)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 import msgspec
@@ -14,6 +17,12 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 _MINUTE = 60
 _HOUR = 3600
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_WHOLE = {"id", "time", "entries", "size"}
+_NUMBERS = {"entries", "size"}
+_HIDDEN_BYTES = 0xDC00
+_FIRST_HIDDEN_BYTE = 0x80
+_LAST_HIDDEN_BYTE = 0xFF
 
 
 def size_text(size: float) -> str:
@@ -39,47 +48,115 @@ def duration_text(seconds: float) -> str:
     return f"{int(seconds) // _HOUR} h {int(seconds) % _HOUR // _MINUTE} min"
 
 
-def time_text(time: datetime) -> str:
-    """Return a moment in the local zone, with its offset."""
-    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+def time_text(time: datetime, *, short: bool = False) -> str:
+    """Return a moment in the local zone: to the minute, or to the second with its offset."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M" if short else "%Y-%m-%d %H:%M:%S %z")
 
 
-def print_line(text: str = "") -> None:
-    """Write a line of data."""
-    sys.stdout.write(text + "\n")
+def print_line(text: str) -> None:
+    """Write a line of data, which does nothing to a terminal."""
+    print_text(safe_text(text) + "\n")
 
 
 def print_json(value: object) -> None:
     """Write one JSON document on a line."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    print_text(json_text(value) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Write text as it is."""
+    with _told_if_refused():
+        sys.stdout.write(text)
+
+
+def print_bytes(data: bytes) -> None:
+    """Write the bytes of a file as they are."""
+    with _told_if_refused():
+        sys.stdout.buffer.write(data)
+
+
+def flush_output() -> None:
+    """Hand over what has been written; a full disk behind ``>`` may show only now."""
+    with _told_if_refused():
+        sys.stdout.flush()
+
+
+def discard_output() -> None:
+    """Write nothing more: keeps the interpreter from failing with what is left when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _told_if_refused() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_output()
+        raise BackupError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def is_terminal() -> bool:
+    """Tell whether a person reads standard output."""
+    return sys.stdout.isatty()
 
 
 def print_note(text: str) -> None:
     """Tell the user something that is not data."""
-    sys.stderr.write(f"auto-backup: {text}\n")
+    sys.stderr.write(f"auto-backup: {safe_text(text)}\n")
 
 
 def print_error(error: BackupError) -> None:
     """Tell what failed and what to do next."""
-    sys.stderr.write(f"auto-backup: error: {safe_text(error.message)}\n")
+    print_note(f"error: {error.message}")
     if error.hint:
         first, *more = error.hint.split("\n")
-        sys.stderr.write(f"auto-backup: hint: {safe_text(first)}\n")
+        print_note(f"hint: {first}")
         for line in more:
             sys.stderr.write(f"  {safe_text(line.strip())}\n")
 
 
 def safe_text(text: str) -> str:
     """Return ``text`` without what a terminal would act upon: names may hold anything."""
+    escaped = _without_raw_bytes(text)
     return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
+        for one in escaped
     )
+
+
+def json_text(value: object) -> str:
+    """Return ``value`` as JSON on one line, with bytes of names that are not UTF-8 escaped."""
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_cleaned(msgspec.to_builtins(value, enc_hook=str))).decode()
+
+
+def _cleaned(value: object) -> object:
+    if isinstance(value, str):
+        return _without_raw_bytes(value)
+    if isinstance(value, dict):
+        return {key: _cleaned(one) for key, one in value.items()}
+    return [_cleaned(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _without_raw_bytes(text: str) -> str:
+    """Return ``text`` with the bytes that Python hides in surrogates escaped, as paths are."""
+    return _SURROGATE.sub(_escape_surrogate, text)
+
+
+def _escape_surrogate(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    hidden = _FIRST_HIDDEN_BYTE <= number - _HIDDEN_BYTES <= _LAST_HIDDEN_BYTE
+    return f"\\x{number - _HIDDEN_BYTES:02x}" if hidden else f"\\u{number:04x}"
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table: drawn on a terminal, plain columns in a pipe."""
     table_rows = [[safe_text(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if is_terminal():
         _draw_table(columns, table_rows)
         return
     widths = [max(map(len, column)) for column in zip(columns, *table_rows, strict=True)]
@@ -96,7 +173,12 @@ def _draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+        table.add_column(
+            column,
+            overflow="fold",
+            no_wrap=column in _WHOLE,
+            justify="right" if column in _NUMBERS else "left",
+        )
     for row in rows:
         table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
     Console().print(table)

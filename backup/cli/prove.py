@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import (
     count_text,
@@ -19,8 +20,8 @@ from backup.cli.output import (
 )
 from backup.cli.progress import ProgressLine
 from backup.errors import SnapshotNotFoundError
-from backup.listing import list_snapshots
 from backup.locating import Located, locate
+from backup.manager.recovery_files import differing_files
 from backup.restore import RestoreManager
 from backup.snapshot.recipients import Identity
 from backup.verification import Level, Proof, verify_snapshot
@@ -31,7 +32,7 @@ _TOLD = 10
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("verify")(verify)
+    app.command("verify", epilog=MORE)(verify)
 
 
 def verify(
@@ -55,6 +56,8 @@ def verify(
     proofs = [_verify(call, one, identities, level) for one in located]
     if call.json:
         print_json([_proof_json(proof) for proof in proofs])
+    if not snapshots:
+        _tell_recovery_files(call)
     broken = sum(not proof.holds for proof in proofs)
     call.status = _DAMAGED if broken else 0
     if not call.json and not call.quiet and len(proofs) > 1:
@@ -70,12 +73,19 @@ def verify(
 
 def _located(call: Invocation, manager: RestoreManager, wanted: Sequence[str]) -> list[Located]:
     if wanted:
-        return [manager.locate(one) for one in wanted]
-    settings = call.settings
-    found = list_snapshots(manager.storage, host=settings.host or "", job=settings.job or "")
+        return [manager.locate(call.wanted(one)) for one in wanted]
+    found = call.list_snapshots(manager.storage)
     if not found:
-        raise SnapshotNotFoundError(f"there is no snapshot in {manager.storage}")
+        raise SnapshotNotFoundError(call.none_found(manager.storage))
     return [locate(manager.storage, one.name) for one in found]
+
+
+def _tell_recovery_files(call: Invocation) -> None:
+    for name in differing_files(call.settings.open_store()):
+        call.note(
+            f"{name} in the store is missing or not this version's: do not run it;"
+            " the next backup puts the right one there"
+        )
 
 
 def _verify(

@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from backup.clock import Clock, system_clock
 from backup.environment import host_name, key_file_path, state_dir
 from backup.errors import IntegrityError, SecretKeyError, SourceError, StorageError
 from backup.keys import load_key_file, load_or_create_host_key
-from backup.listing import list_snapshots
+from backup.listing import Placed, by_age, list_snapshots
 from backup.locating import locate
 from backup.manager.naming import default_job
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
@@ -149,15 +150,18 @@ class BackupManager:
     def _own_snapshots(self) -> list[str]:
         """Return the names of this source's snapshots, oldest first, by their signed records."""
         source = os.path.realpath(os.fsencode(self._source)).lstrip(b"/")
-        own = []
+        own = {}
         for stored in list_snapshots(self._storage, host=self._host, job=self._job or ""):
             try:
                 reader = locate(self._storage, stored.name).open([self._key])
             except (IntegrityError, SecretKeyError):
                 continue
             if reader.record.sources == (source,):
-                own.append((reader.core.time, reader.core.sequence, stored.name))
-        return [name for _, _, name in sorted(own)]
+                core = reader.core
+                time = datetime.fromtimestamp(core.time, UTC)
+                own[stored.name] = Placed(core.chain.hex(), core.sequence, time)
+        ages = by_age(own.values())
+        return sorted(own, key=lambda name: (ages[own[name]], name))
 
     def _path(self, name: str) -> str:
         root = self._storage.local_root()

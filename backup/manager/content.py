@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from backup._version import PROGRAM
 from backup.archive.cutting import chunk_lengths
 from backup.errors import SourceError
-from backup.manager.frame_job import FrameResult, FrameWorker, RangeOutcome
+from backup.manager.frame_job import CHANGED, FrameResult, FrameWorker, RangeOutcome
 from backup.manager.plan import plan_jobs
 from backup.manager.request import OnProgress, Problem, Progress, SnapshotRequest
 from backup.model import Chunk, Entry, EntryType, SnapshotKind
@@ -127,7 +127,7 @@ class ContentWriter:
     ) -> Iterator[Entry | LargeFile]:
         for outcome, planned in zip(result.outcomes, entries, strict=True):
             if isinstance(outcome, Entry):
-                done = self._with_first_content(outcome)
+                done = self._with_first_content(outcome, planned)
             elif self._add_range(outcome):
                 done = self._large_file(planned, outcome)
             else:
@@ -140,14 +140,16 @@ class ContentWriter:
         count = self._counts
         self._on_progress(Progress(count.entries, count.bytes, self._writer.size, path))
 
-    def _with_first_content(self, entry: Entry) -> Entry | LargeFile:
+    def _with_first_content(self, entry: Entry, planned: Entry) -> Entry | LargeFile:
         """Give all names of a hard-linked file the content that was stored under the first."""
-        if entry.links <= 1 or entry.type is not EntryType.FILE:
+        if planned.links <= 1 or planned.type is not EntryType.FILE:
             return entry
-        first = self._contents.setdefault((entry.filesystem, entry.inode), entry)
+        # Another file may have the first name by now: then nobody has read what the others name.
+        own = entry if entry.inode == planned.inode else replace(planned, error=CHANGED)
+        first = self._contents.setdefault((planned.filesystem, planned.inode), own)
         if isinstance(first, LargeFile):
             return LargeFile(entry=replace(first.entry, path=entry.path), chunks=first.chunks)
-        return entry if first is entry else replace(first, path=entry.path)
+        return entry if first is own else replace(first, path=entry.path)
 
     def _add_range(self, outcome: RangeOutcome) -> bool:
         """Take in a part of a large file; tell whether it was the last one."""

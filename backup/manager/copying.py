@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from backup.errors import DigestError
+from contextlib import suppress
+
+from backup.errors import DigestError, StorageError
 from backup.locating import locate
 from backup.manager.committing import commit_with
+from backup.manager.recovery_files import place_recovery_files
 from backup.snapshot.names import DIGEST_SUFFIX, KEYS_SUFFIX, SUFFIX, digest_line
 from backup.storage.base import BaseStorage
 
@@ -32,3 +35,5 @@ def copy_snapshot(source: BaseStorage, name: str, target: BaseStorage) -> None:
         if located.keys_file is not None:
             beside[stem + KEYS_SUFFIX] = located.keys_file
         commit_with(target, sink, beside)
+    with suppress(StorageError):  # a convenience; verify tells where it is missing
+        place_recovery_files(target)

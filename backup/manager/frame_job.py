@@ -187,5 +187,5 @@ def _as_it_was(entry: Entry, status: os.stat_result) -> Entry:
         mtime_ns=status.st_mtime_ns,
         ctime_ns=status.st_ctime_ns,
         inode=status.st_ino,
-        links=status.st_nlink,
+        links=entry.links if status.st_ino == entry.inode else 1,
     )

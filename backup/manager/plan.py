@@ -79,25 +79,30 @@ class _Planner:
         self._items: list[Item] = []
         self._size = 0
         self._number = 0
-        self._first_names: dict[tuple[int, int], bytes] = {}
+        self._first_names: dict[tuple[int, int], Entry] = {}
 
     def take(self, entry: Entry) -> Iterator[FrameJob]:
-        member = Member(entry, self._first_name(entry))
+        member = self._as_member(entry)
         cost = size_bound(member)
         if cost > self._capacity:
-            yield from self._take_large(entry, _header_bound(member))
+            yield from self._take_large(member.entry, _header_bound(member))
             return
         if self._size + cost > self._capacity - self._capacity // _GROWTH:
             yield from self.close()
         self._items.append(member)
         self._size += cost
 
-    def _first_name(self, entry: Entry) -> bytes | None:
-        """Return the path that came first for the same hard-linked file, remembering this one."""
+    def _as_member(self, entry: Entry) -> Member:
+        """Return ``entry`` whole, or as another name of the hard-linked file that came before."""
         if entry.links <= 1 or entry.type is not EntryType.FILE:
-            return None
-        first = self._first_names.setdefault((entry.filesystem, entry.inode), entry.path)
-        return None if first == entry.path else first
+            return Member(entry)
+        first = self._first_names.setdefault((entry.filesystem, entry.inode), entry)
+        if first is entry:
+            return Member(entry)
+        if (first.size, first.mtime_ns) == (entry.size, entry.mtime_ns):
+            return Member(entry, first.path)
+        # Meanwhile the file was changed, or its inode is that of another one.
+        return Member(replace(entry, links=1))
 
     def _take_large(self, entry: Entry, header: int) -> Iterator[FrameJob]:
         yield from self.close()
@@ -106,7 +111,7 @@ class _Planner:
         size = header
         try:
             for length in self._cut(entry):
-                if lengths and size + length + padding(length) > self._capacity:
+                if lengths and size + length + padding(entry.size) > self._capacity:
                     yield self._job(Range(entry, offset, tuple(lengths)))
                     offset, lengths, size = offset + sum(lengths), [], 0
                 lengths.append(length)

@@ -19,6 +19,7 @@ from backup.locating import locate
 from backup.manager.committing import commit_with
 from backup.manager.content import ContentWriter, Written
 from backup.manager.frame_job import FrameWorker
+from backup.manager.recovery_files import place_recovery_files
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
 from backup.model import ID_BYTES, SnapshotKind, path_text
 from backup.snapshot.compression import check_level
@@ -76,6 +77,8 @@ def take_snapshot(
         _refuse_empty(roots, written, place.record)
         receipt = sink.seal()
         _commit(storage, sink, str(name), writer.keys_file(), receipt)
+    with suppress(StorageError):  # a convenience; verify tells where it is missing
+        place_recovery_files(storage)
     return SnapshotReport(
         name=str(name),
         id=core.id,

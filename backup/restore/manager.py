@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from backup.snapshot.recipients import FernetKey, Identity
 from backup.snapshot.selection import select_entries
 from backup.storage import open_storage
 from backup.storage.base import BaseStorage
-from backup.verification import Level, Proof, verify_snapshot
+from backup.verification import Level, Proof, name_entry, verify_snapshot
 
 _TOLD = 5
 
@@ -169,18 +170,20 @@ def plan_restore(
     """Return the plan to restore ``paths`` of an opened snapshot below ``target``."""
     occupied = _occupied(target)
     entries = files = size = 0
-    conflicts, incomplete = [], []
+    conflicts: dict[bytes, None] = {}
+    incomplete = []
     missing = set(paths)
     for entry in select_entries(reader, paths):
         entries += 1
-        missing.discard(entry.path)
+        missing -= {path for path in missing if _is_within(entry.path, path)}
         if entry.type is EntryType.FILE:
             files += 1
             size += entry.size
         if entry.error:
             incomplete.append((entry.path, entry.error))
-        if occupied and entry.type is not EntryType.DIRECTORY and _is_there(target, entry.path):
-            conflicts.append(entry.path)
+        in_the_way = _in_the_way(target, entry) if occupied else None
+        if in_the_way is not None:
+            conflicts[in_the_way] = None
     if missing:
         raise RestoreError(
             f"the snapshot does not hold {path_text(min(missing))}",
@@ -221,6 +224,7 @@ def run_restore(
             try:
                 _restore_entry(reader, writer, entry, first_names, report)
             except IntegrityError as error:
+                name_entry(error, entry)
                 report.damaged.append(error)
             on_restored(report, entry.path)
         writer.finish()
@@ -290,8 +294,23 @@ def _occupied(target: Path) -> bool:
         raise RestoreError(f"cannot restore to {target}: {error.strerror}") from error
 
 
-def _is_there(target: Path, path: bytes) -> bool:
-    return os.path.lexists(os.fsencode(target) + b"/" + path)
+def _is_within(path: bytes, directory: bytes) -> bool:
+    return not directory or path == directory or path.startswith(directory + b"/")
+
+
+def _in_the_way(target: Path, entry: Entry) -> bytes | None:
+    """Return the first path on the way to ``entry``, or its own, where it cannot be made."""
+    names = entry.path.split(b"/") if entry.path else []
+    for depth in range(1, len(names) + 1):
+        path = b"/".join(names[:depth])
+        try:
+            mode = os.lstat(os.fsencode(target) + b"/" + path).st_mode
+        except OSError:
+            return None  # there is nothing, or it shows when it comes to that
+        merges = depth < len(names) or entry.type is EntryType.DIRECTORY
+        if not (merges and stat.S_ISDIR(mode)):
+            return path
+    return None
 
 
 def _url(backup_dir: str | os.PathLike[str]) -> str | Path:

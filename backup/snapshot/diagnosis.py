@@ -30,17 +30,23 @@ def explain(source: ByteSource, keys: FrameKeys, start: int, cause: IntegrityErr
         start: Where its first frame begins.
         cause: The error with which it was refused.
     """
-    at, number, end_seen = start, 0, False
+    at, number = start, 0
+    end: int | None = None
+    gap: FrameOutOfPlaceError | None = None
     while at < source.size:
-        if end_seen and _is_footer(source, at):
-            _after_footer(source, at, cause)
-        token = _token_at(source, keys, at, number, end_seen=end_seen)
+        if _is_footer(source, at) and (end is not None or source.size - at == FOOTER_BYTES):
+            _at_footer(source, at, end, gap, cause)
+        token = _token_at(source, keys, at, number, end_seen=end is not None)
         section, found, _ = keys.open_anywhere(token, place=number)
         if found != number:
-            raise FrameOutOfPlaceError(f"frame {found} stands in the place of frame {number}")
-        end_seen = section is Section.END
+            moved = FrameOutOfPlaceError(f"frame {found} stands in the place of frame {number}")
+            if found < number or end is not None:
+                raise moved
+            gap = gap or moved  # or a compaction took frames away, which only the end can tell
+        if section is Section.END:
+            end = at if end is None else end
         at += LENGTH.size + len(token)
-        number += 1
+        number = found + 1
     raise TruncatedError(f"the file ends after {number} frames") from cause
 
 
@@ -70,8 +76,17 @@ def _is_footer(source: ByteSource, at: int) -> bool:
     return True
 
 
-def _after_footer(source: ByteSource, at: int, cause: IntegrityError) -> NoReturn:
+def _at_footer(
+    source: ByteSource,
+    at: int,
+    end: int | None,
+    gap: FrameOutOfPlaceError | None,
+    cause: IntegrityError,
+) -> NoReturn:
     rest = source.size - at - FOOTER_BYTES
     if rest > 0:
         raise TrailingBytesError(f"{rest} bytes follow the end of the snapshot") from cause
+    if end is not None and decode_footer(source.read_at(at, FOOTER_BYTES)) != end:
+        wrong = FooterError("the footer of the snapshot is damaged: it does not point to the end")
+        raise gap or wrong from cause
     raise cause

@@ -15,8 +15,8 @@ from typing import Annotated
 import msgspec
 
 from backup.errors import FooterError, LimitError, MalformedError
-from backup.model import DIGEST_BYTES, ID_BYTES, SnapshotKind
-from backup.snapshot.entry_line import Count, HexDigest, from_text, to_text
+from backup.model import DIGEST_BYTES, ID_BYTES, EntryType, SnapshotKind
+from backup.snapshot.entry_line import Count, HexDigest, check_path, from_text, to_text
 from backup.snapshot.frame import FrameRow, Section
 from backup.snapshot.index import IdTable, Reference, WireReference, from_wire, to_wire
 from backup.snapshot.token import TAG_BYTES
@@ -29,7 +29,7 @@ _MOST_LINE = 64 * 1024 * 1024
 END_CAP = 512 * 1024 * 1024
 """The end may take no more bytes than this, uncompressed."""
 
-_Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}\\Z")]
 
 
 class Referred(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +150,7 @@ def _record(own_id: bytes, wire: _WireEnd) -> EndRecord:
         job=wire.job,
         host=wire.host,
         kind=wire.kind,
-        sources=tuple(from_text(one.p, one.pb) for one in wire.sources),
+        sources=tuple(_source(one) for one in wire.sources),
         counts=wire.counts,
         pages=tuple(from_wire(page, ids) for page in wire.pages),
         referred=referred,
@@ -158,6 +158,12 @@ def _record(own_id: bytes, wire: _WireEnd) -> EndRecord:
         incomplete=wire.incomplete,
         program=wire.program,
     )
+
+
+def _source(wire: _WireSource) -> bytes:
+    path = from_text(wire.p, wire.pb)
+    check_path(path, EntryType.DIRECTORY)
+    return path
 
 
 def _referred_to_wire(one: Referred) -> _WireReferred:

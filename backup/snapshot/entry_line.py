@@ -18,8 +18,9 @@ Ordinal = Annotated[int, msgspec.Meta(ge=0, lt=2**16)]
 FrameNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Offset = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-HexDigest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+HexDigest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+_Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 WireExtent = tuple[Ordinal, FrameNumber, Offset, Offset]
 WireListRef = tuple[Ordinal, FrameNumber, HexDigest, Count]
@@ -37,8 +38,8 @@ class EntryLine(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     user: str = ""
     group: str = ""
     size: Count = 0
-    mtime: int = 0
-    ctime: int = 0
+    mtime: _Time = 0
+    ctime: _Time = 0
     ino: Annotated[int, msgspec.Meta(ge=0)] = 0
     fs: Ordinal = 0
     links: Annotated[int, msgspec.Meta(ge=1)] = 1
@@ -165,6 +166,9 @@ def decode_entry(line: bytes | memoryview, ids: tuple[bytes, ...]) -> Entry:
         raise MalformedError("an entry of the index cannot be read") from error
     path = from_text(wire.p, wire.pb)
     check_path(path, wire.t)
+    target = from_text(wire.to, wire.tob) if wire.t is EntryType.SYMLINK else b""
+    if b"\0" in target:
+        raise MalformedError(f"the target of {path[:200]!r} is none that a link may have")
     entry = Entry(
         path=path,
         type=wire.t,
@@ -179,7 +183,7 @@ def decode_entry(line: bytes | memoryview, ids: tuple[bytes, ...]) -> Entry:
         inode=wire.ino,
         filesystem=wire.fs,
         links=wire.links,
-        target=from_text(wire.to, wire.tob) if wire.t is EntryType.SYMLINK else b"",
+        target=target,
         device=wire.dev,
         xattrs=tuple((_unb64(name), _unb64(value)) for name, value in wire.xattrs),
         digest=bytes.fromhex(wire.sha256) if wire.sha256 else b"",

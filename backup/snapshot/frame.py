@@ -173,6 +173,8 @@ class FrameKeys:
             raise ForeignFrameError(f"frame {place} belongs to another snapshot")
         if section not in _IN_FILES or token_time(token) != self.core.time:
             raise MalformedError(f"frame {place} tells an unknown section or another time")
+        if len(message) > self.core.cap:
+            raise MalformedError(f"frame {place} is larger than a frame may be")
         if end > len(message) or bytes(message[end:]).strip(b"\0"):
             raise MalformedError(f"frame {place} does not keep to its own length")
         return Section(section), number, message[PLACE_BYTES:end]

@@ -53,7 +53,7 @@ class WireReference(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
 
 class _Head(msgspec.Struct, kw_only=True):
     kind: str
-    snapshots: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")], ...]
+    snapshots: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}\\Z")], ...]
 
 
 class IdTable:

@@ -12,7 +12,9 @@ from backup.errors import (
     HeaderError,
     IntegrityError,
     MalformedError,
+    MissingSnapshotError,
     NotASnapshotError,
+    SecretKeyError,
     TruncatedError,
     WrongKeyError,
 )
@@ -21,6 +23,7 @@ from backup.snapshot.diagnosis import explain
 from backup.snapshot.end import (
     FOOTER_BYTES,
     EndRecord,
+    Referred,
     check_end_size,
     decode_end,
     decode_footer,
@@ -30,7 +33,6 @@ from backup.snapshot.frame import (
     FrameKeys,
     FrameRow,
     Section,
-    piece_capacity,
 )
 from backup.snapshot.header import (
     HEADER_CAP,
@@ -44,6 +46,7 @@ from backup.snapshot.header import (
 from backup.snapshot.recipients import Identity, open_header
 from backup.snapshot.signing import check_signature
 from backup.snapshot.source import ByteSource, read_exactly
+from backup.snapshot.token import TAG_BYTES
 
 _FIRST_READ = 8192
 
@@ -87,8 +90,11 @@ def read_header(source: ByteSource) -> Header:
     try:
         return parse_header(data)
     except HeaderError:
-        if source.size > _FIRST_READ:
+        if source.size > HEADER_CAP:
             return parse_header(source.read_at(0, HEADER_CAP))
+    try:
+        return parse_header(source.read_at(0, HEADER_CAP))
+    except HeaderError:
         if _has_footer(source):
             raise
         raise TruncatedError(f"{source.name} ends within its header") from None
@@ -134,11 +140,21 @@ def _open_keys_file(
         data_key = open_header(keys, identities)
     except (IntegrityError, WrongKeyError):
         return None
-    if header is None or header.core.line != keys.core.line:
+    if header is None:
+        return OpenedHeader(keys, data_key, None)
+    if header.core.line != keys.core.line:
         # With a header that is intact the keys file is another snapshot's; with a damaged one
         # it is this snapshot's or none of its frames will open.
-        return OpenedHeader(keys, data_key, None)
+        return None if _opens(header, identities) else OpenedHeader(keys, data_key, None)
     return OpenedHeader(keys, data_key, _intact_length(header, data_key))
+
+
+def _opens(header: Header, identities: Sequence[Identity]) -> bool:
+    try:
+        open_header(header, identities)
+    except (IntegrityError, SecretKeyError):
+        return False
+    return True
 
 
 def _intact_length(header: Header, data_key: bytes) -> int | None:
@@ -149,11 +165,19 @@ def _intact_length(header: Header, data_key: bytes) -> int | None:
     return header.length
 
 
-def authenticate_with(source: ByteSource, data_key: bytes) -> OpenedHeader:
+def authenticate_with(source: ByteSource, referred: Referred) -> OpenedHeader:
     """Return the header of a snapshot whose data key is known from another snapshot's end."""
     header = read_header(source)
+    check_referred(source, header, referred)
+    data_key = referred.data_key or b""
     check_header(header, data_key)
     return OpenedHeader(header, data_key, header.length)
+
+
+def check_referred(source: ByteSource, header: Header, referred: Referred) -> None:
+    """Raise ``MissingSnapshotError`` unless ``header`` is that of the snapshot that was named."""
+    if (header.core.id, header.core.digest) != (referred.id, referred.core_digest):
+        raise MissingSnapshotError(f"{source.name} is not the snapshot that is referred to")
 
 
 def read_end(
@@ -176,12 +200,14 @@ def read_end(
         record, rows, body, block = decode_end(keys.core.id, data)
         if number != len(rows):
             raise FrameOutOfPlaceError(f"the end is frame {number}, not frame {len(rows)}")
-        _check_table(rows, start, offset, keys)
+        _check_table(rows, start, offset)
     except IntegrityError as error:
         if start is None:
             raise
         explain(source, keys, start, error)
-    return OpenedEnd(record, rows, check_signature(keys.core, body, block, trusted), offset)
+    signer = check_signature(keys.core, body, block, trusted)
+    _check_rows(rows, keys)
+    return OpenedEnd(record, rows, signer, offset)
 
 
 def _end_offset(source: ByteSource, start: int | None) -> int:
@@ -198,7 +224,6 @@ def _end_bytes(source: ByteSource, keys: FrameKeys, offset: int) -> tuple[int, b
     stop = source.size - FOOTER_BYTES
     raw = memoryview(read_exactly(source, offset, stop - offset, "its end"))
     archive = metadata_archive(keys.core.archive)
-    most = piece_capacity(keys.core.archive, keys.core.cap)
     first: int | None = None
     parts: list[bytes] = []
     at = 0
@@ -210,7 +235,7 @@ def _end_bytes(source: ByteSource, keys: FrameKeys, offset: int) -> tuple[int, b
         first = number if first is None else first
         if section is not Section.END or number != first + len(parts):
             raise FrameOutOfPlaceError(f"frame {number} stands within the end")
-        parts.append(decompress_up_to(archive, piece, limit=most))
+        parts.append(decompress_up_to(archive, piece, limit=keys.core.cap))
         check_end_size(sum(map(len, parts)))
     return first or 0, b"".join(parts)
 
@@ -225,15 +250,33 @@ def _next_token(raw: memoryview, at: int) -> tuple[memoryview, int]:
     return raw[at + LENGTH.size : stop], stop
 
 
-def _check_table(rows: list[FrameRow], start: int | None, end: int, keys: FrameKeys) -> None:
+_ORDER = (Section.ARCHIVE, Section.CHUNKS, Section.INDEX)
+_NO_ROW = FrameRow(Section.ABSENT, 0, 0, 0, bytes(TAG_BYTES))
+
+
+def _check_rows(rows: list[FrameRow], keys: FrameKeys) -> None:
+    """Refuse rows that are authentic and that no writer may write."""
+    reached = 0
+    for row in rows:
+        if row.section is Section.ABSENT:
+            if row != _NO_ROW:
+                raise MalformedError("a row of a frame that was taken away is not zeros")
+            continue
+        if row.length > keys.longest_token() or row.plain > keys.core.cap:
+            raise MalformedError("a row of the frame table is larger than a frame may be")
+        place = _ORDER.index(row.section)
+        if place < reached:
+            raise MalformedError("the sections of the snapshot are out of order")
+        reached = place
+
+
+def _check_table(rows: list[FrameRow], start: int | None, end: int) -> None:
     """Refuse a table that leaves a byte between header and end to nobody, or to two."""
     present = [row for row in rows if row.section is not Section.ABSENT]
     at = present[0].offset if start is None and present else start or 0
     for row in present:
         if row.offset != at:
             raise FrameOutOfPlaceError("the frames in the file are not those of its table")
-        if row.length > keys.longest_token() or row.plain > keys.core.cap:
-            raise MalformedError("a row of the frame table is larger than a frame may be")
         at += LENGTH.size + row.length
     if at != end:
         raise FrameOutOfPlaceError("the frames in the file are not those of its table")

@@ -24,11 +24,12 @@ from backup.snapshot.opening import (
     OpenedHeader,
     authenticate_header,
     authenticate_with,
+    check_referred,
     read_end,
 )
 from backup.snapshot.recipients import Identity
 from backup.snapshot.source import ByteSource, read_exactly
-from backup.snapshot.token import digest_of, token_tag
+from backup.snapshot.token import TAG_BYTES, digest_of, token_tag
 from backup.snapshot.writer import section_archive
 
 _KEPT_PIECES = 2
@@ -79,6 +80,7 @@ class SnapshotReader:
         row = self.rows[number]
         raw = read_exactly(self.source, row.offset, LENGTH.size + row.length, f"frame {number}")
         if LENGTH.unpack_from(raw)[0] != row.length:
+            self._refuse_reordered()
             raise FrameError(f"the length of frame {number} is damaged")
         return raw[LENGTH.size :]
 
@@ -106,6 +108,20 @@ class SnapshotReader:
         for place, row in enumerate(self.rows):
             if row.tag == found and place != number:
                 raise FrameOutOfPlaceError(f"frame {place} stands in the place of frame {number}")
+
+    def _refuse_reordered(self) -> None:
+        """Raise where the frames of the file, told by their tags, have another order."""
+        places = {row.tag: place for place, row in enumerate(self.rows)}
+        present = [(n, row) for n, row in enumerate(self.rows) if row.section is not Section.ABSENT]
+        at = present[0][1].offset
+        for number, _ in present:
+            length = int.from_bytes(self.source.read_at(at, LENGTH.size), "big")
+            at += LENGTH.size + length
+            found = places.get(self.source.read_at(at - TAG_BYTES, TAG_BYTES))
+            if found is None:
+                return
+            if found != number:
+                raise FrameOutOfPlaceError(f"frame {found} stands in the place of frame {number}")
 
     def piece_of(self, snapshot: bytes, section: Section, number: int) -> bytes:
         """Return the piece of a frame of this snapshot or of one that it refers to."""
@@ -142,11 +158,10 @@ class SnapshotReader:
                 f"snapshot {snapshot.hex()} is missing, and this one refers to it"
             )
         if named[0].data_key is not None:
-            opened = authenticate_with(source, named[0].data_key)
+            opened = authenticate_with(source, named[0])
         else:
             opened = authenticate_header(source, self._identities, None)
-        if (opened.header.core.id, opened.header.core.digest) != (snapshot, named[0].core_digest):
-            raise MissingSnapshotError(f"{source.name} is not the snapshot that is referred to")
+        check_referred(source, opened.header, named[0])
         return SnapshotReader(
             source,
             opened,

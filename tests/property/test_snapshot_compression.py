@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import random
 import shutil
 import subprocess
 
@@ -42,7 +43,7 @@ needs_xz = pytest.mark.skipif(shutil.which("xz") is None, reason="there is no xz
 class TestAPiece:
     """ "A *piece* is one complete compressed stream"."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(archive=ARCHIVES, plain=pieces(), data=st.data())
     def test_holds_what_went_in(self, archive, plain, data):
         levels = LEVELS[archive]
@@ -53,7 +54,7 @@ class TestAPiece:
         assert decompress(archive, piece, plain_length=len(plain)) == plain
         assert LIBRARIES[archive](piece) == plain
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(archive=ARCHIVES, plains=st.lists(st.binary(max_size=300), min_size=1, max_size=4))
     def test_may_be_joined_with_others_to_what_any_tool_reads(self, archive, plains):
         level = DEFAULT_LEVELS[archive]
@@ -62,7 +63,7 @@ class TestAPiece:
 
         assert LIBRARIES[archive](joined) == b"".join(plains)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(archive=ARCHIVES, plain=pieces(), less=st.integers(1, 1000))
     def test_never_gives_more_than_was_asked_for(self, archive, plain, less):
         """ "a reader MUST bound decompression by it"."""
@@ -75,7 +76,7 @@ class TestAPiece:
             decompress(archive, piece, plain_length=len(plain) + less)
         assert decompress_up_to(archive, piece, limit=len(plain) + less) == plain
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(archive=COMPRESSED, plain=pieces(), cut=st.integers(0))
     def test_is_refused_when_it_is_cut(self, archive, plain, cut):
         piece = compress(archive, DEFAULT_LEVELS[archive], plain)
@@ -83,7 +84,7 @@ class TestAPiece:
         with pytest.raises(MalformedError):
             decompress(archive, piece[: cut % len(piece)], plain_length=len(plain))
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(archive=COMPRESSED, plain=pieces(), tail=st.binary(min_size=1, max_size=20))
     def test_is_refused_with_bytes_behind_its_stream(self, archive, plain, tail):
         piece = compress(archive, DEFAULT_LEVELS[archive], plain)
@@ -91,7 +92,7 @@ class TestAPiece:
         with pytest.raises(MalformedError):
             decompress(archive, piece + tail, plain_length=len(plain))
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(archive=COMPRESSED, one=st.binary(max_size=99), other=st.binary(max_size=99))
     def test_is_refused_with_a_second_stream(self, archive, one, other):
         level = DEFAULT_LEVELS[archive]
@@ -101,7 +102,7 @@ class TestAPiece:
             with pytest.raises(MalformedError):
                 decompress(archive, piece, plain_length=length)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(archive=ARCHIVES, piece=st.binary(max_size=200), length=st.integers(0, 300))
     def test_of_anything_gives_no_foreign_error(self, archive, piece, length):
         try:
@@ -111,11 +112,9 @@ class TestAPiece:
 
         assert len(plain) == length
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(archive=COMPRESSED, plain=st.binary(min_size=1, max_size=200), place=st.integers(0))
-    def test_that_was_flipped_gives_what_went_in_or_none_of_our_errors_is_missing(
-        self, archive, plain, place
-    ):
+    def test_with_a_flipped_bit_gives_no_foreign_error(self, archive, plain, place):
         piece = bytearray(compress(archive, DEFAULT_LEVELS[archive], plain))
         piece[place // 8 % len(piece)] ^= 1 << place % 8
 
@@ -130,10 +129,10 @@ class TestAPiece:
 
         assert decompress(archive, memoryview(piece), plain_length=500) == b"hello" * 100
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=15)
     @given(
         archive=ARCHIVES,
-        cap=st.one_of(st.integers(4096, 200_000), st.sampled_from([4096, 8192, 2**20])),
+        cap=st.one_of(st.integers(4096, 200_000), st.sampled_from([4096, 8192, 400_000])),
         chance=st.randoms(use_true_random=False),
     )
     def test_that_does_not_compress_still_fits_a_frame(self, archive, cap, chance):
@@ -152,7 +151,7 @@ class TestAPiece:
 class TestAStoredStream:
     """ "For xz such a piece SHOULD be stored as LZMA2 chunks without compression, with CRC32"."""
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(plain=pieces())
     def test_is_an_xz_stream(self, plain):
         stored = store_xz(plain)
@@ -187,11 +186,10 @@ class TestAStoredStream:
         assert opened.stdout == b"one two three"
 
     def test_is_what_incompressible_pieces_become(self):
-        plain = b"".join(n.to_bytes(32, "big") for n in range(1))
-        chance = __import__("random").Random(1).randbytes(100_000)
+        chance = random.Random(1).randbytes(100_000)
 
         assert compress(ArchiveType.TAR_XZ, 6, chance) == store_xz(chance)
-        assert compress(ArchiveType.TAR_XZ, 6, plain) != store_xz(plain)
+        assert compress(ArchiveType.TAR_XZ, 6, bytes(100_000)) != store_xz(bytes(100_000))
 
 
 class TestLevels:

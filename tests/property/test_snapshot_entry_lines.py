@@ -18,7 +18,14 @@ from backup.snapshot.chunk_list import (
     encode_chunks,
 )
 from backup.snapshot.end import decode_end, encode_end
-from backup.snapshot.entry_line import check_path, decode_entry, encode_entry, from_text, to_text
+from backup.snapshot.entry_line import (
+    EntryLine,
+    check_path,
+    decode_entry,
+    encode_entry,
+    from_text,
+    to_text,
+)
 from backup.snapshot.frame import FrameRow, Section
 from backup.snapshot.index import (
     IdTable,
@@ -54,7 +61,7 @@ ROWS = st.builds(
     U32,
     DIGESTS,
 )
-LONG_LISTS = settings(max_examples=15, deadline=None)
+LONG_LISTS = settings(max_examples=15)
 
 
 def encoded(entry):
@@ -99,15 +106,12 @@ class TestAnEntry:
     def test_may_have_fields_that_nobody_knows(self, entry, extra):
         """ "Readers MUST ignore fields that they do not know"."""
         line, table = encoded(entry)
-        known = {field.encode_name for field in msgspec.structs.fields(Entry)} | {
-            "xattrs",
-            "chunks",
-        }
+        known = {field.encode_name for field in msgspec.structs.fields(EntryLine)}
         extra = {name: value for name, value in extra.items() if name not in known}
+
         longer = json.dumps(extra | json.loads(line)).encode()
 
-        if "NaN" not in longer.decode() and "Infinity" not in longer.decode():
-            assert decode_entry(longer, table.ids()) == entry
+        assert decode_entry(longer, table.ids()) == entry
 
     @settings(max_examples=300)
     @given(entry=entries(), data=st.data())

@@ -22,12 +22,17 @@ UNREACHABLE = {
     "PIP_FIND_LINKS": "",
     "PIP_RETRIES": "0",
 }
+# As it is before fixtures change it: pip has its settings and its cache at home.
+OUTSIDE = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in {"VIRTUAL_ENV", "CI"} and not name.startswith(("AUTO_BACKUP_", "XDG_"))
+}
 
 
 def environment(**changes):
     """Return an environment in which the Python of these tests makes new virtual environments."""
-    kept = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "CI"}}
-    return kept | {"PYTHON": sys.executable} | changes
+    return OUTSIDE | {"PYTHON": sys.executable} | changes
 
 
 def run(command, *arguments, cwd="/", **changes):
@@ -155,9 +160,8 @@ class TestASecondCall:
         (here / "docs" / "letter").write_text("Dear Ann")
         home = tmp_path / "home"
         home.mkdir()
-        places = {"HOME": str(home), **{f"XDG_{kind}_HOME": "" for kind in ("CONFIG", "STATE")}}
         arguments = ["--now", "--source", "docs", "--store", "../store"]
-        done = run(ready.script, *arguments, cwd=here, **places)
+        done = run(ready.script, *arguments, cwd=here, HOME=str(home))
         assert done.returncode == 0, done.stderr
         assert list((tmp_path / "store").rglob("*.enc")), done.stdout
         assert [path.name for path in here.iterdir()] == ["docs"]
