@@ -114,7 +114,7 @@ def _describe(storage: BaseStorage, name: str, size: int, hint: SnapshotName) ->
         time = datetime.fromtimestamp(core.time, UTC)
     except IntegrityError as error:
         return stored._replace(damage=error.message)
-    except (OverflowError, ValueError):
+    except (OverflowError, OSError, ValueError):
         return stored._replace(damage=f"{name} tells a time that cannot be")
     return stored._replace(
         id=core.id.hex(),

@@ -26,6 +26,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from contextlib import contextmanager, suppress
@@ -37,15 +38,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-HEADER, KEYS = (
-    (b"auto-backup snapshot 1\n", 4096, 65536),
-    (b"auto-backup keys 1\n", 4096, 65536, 20),
-)
-CHUNKS, FOOTER, IDENTITY = (
-    b"auto-backup chunks 1\n",
-    b"auto-backup end\n",
-    b"auto-backup-identity-1-",
-)
+HEADER = (b"auto-backup snapshot 1\n", 4096, 65536)  # first line, longest of the lines after it
+KEYS = (b"auto-backup keys 1\n", 4096, 65536, 20)
+CHUNKS, FOOTER = b"auto-backup chunks 1\n", b"auto-backup end\n"
+IDENTITY = b"auto-backup-identity-1-"
 LABEL, ARCHIVES = b"auto-backup/1/", ("tar.xz", "tar.zst", "tar.gz", "tar.bz2", "tar")
 ARCHIVE, INDEX, CHUNK_LIST, END = 1, 2, 3, 4
 ORDER = {ARCHIVE: 1, CHUNK_LIST: 2, INDEX: 3, END: 4}  # of the sections in a file
@@ -81,7 +77,8 @@ def guard(kind, what, go_on=False):
         yield
     except Exception as error:
         if not isinstance(error, RecoverError):
-            kind = "Restore" if getattr(error, "errno", None) else kind
+            failed = getattr(error, "errno", None) and kind != "KeyMissing"  # the system, not bytes
+            kind = "Restore" if failed else kind
             error = ERRORS[kind](f"{what}: {error!r}")
         if not go_on:
             raise error from None
@@ -108,7 +105,10 @@ def sha256(data):
 
 
 def zstd(piece, limit):
-    """Return the content of one zstd frame, and whether something follows, with what is there."""
+    """Return the content of a zstd frame, and the decoder, which knows whether bytes follow it.
+
+    A second stream in a piece is noticed with Python's own zstd and with backports.zstd alone.
+    """
     for name in ("compression.zstd", "backports.zstd", "zstandard"):
         with suppress(ImportError):
             decoder = importlib.import_module(name).ZstdDecompressor()
@@ -116,9 +116,14 @@ def zstd(piece, limit):
                 return decoder.decompress(piece, limit), decoder
             return decoder.decompress(piece, limit, allow_extra_data=False), None
     need(shutil.which("zstd"), "Restore", "needs backports.zstd, zstandard or the zstd command")
-    call = f"{{ zstd -dcq 2>/dev/null; echo $? >&2; }} | head -c {limit}"
-    done = subprocess.run(call, shell=True, input=piece, capture_output=True)
-    return done.stdout, argparse.Namespace(eof=done.stderr == b"0\n", unused_data=b"")
+    with tempfile.TemporaryFile() as given:
+        given.write(piece)
+        given.seek(0)
+        pipes = {"stdin": given, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(["zstd", "-dcq"], **pipes) as child:
+            data = child.stdout.read(limit)
+            child.stdout.close()
+    return data, argparse.Namespace(eof=child.returncode == 0, unused_data=b"")
 
 
 @guard("Malformed", "a piece does not decompress")
@@ -160,34 +165,33 @@ def key_id(kind, material):
 
 def open_slot(slot, kind, secret, core):
     """Return the data key, or None when the slot is for another recipient."""
-    key, info = None, LABEL + b"slot" + sha256(core)
+    wrapped = slot["wrapped"]
     if kind == "hpke":
         from cryptography.hazmat.primitives import hpke
         from cryptography.hazmat.primitives.asymmetric import mlkem
 
         pair = [mlkem.MLKEM768PrivateKey.from_seed_bytes(secret[:64])]
         pair.append(x25519.X25519PrivateKey.from_private_bytes(secret[64:]))
-        if slot["id"] != key_id(kind, b"".join(x.public_key().public_bytes_raw() for x in pair)):
-            return None
-        suite = hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM
-        private = hpke.MLKEM768X25519PrivateKey(*pair)
-        key = hpke.Suite(*suite).decrypt(bytes_of(slot["wrapped"]), private, info)
-    elif kind == "passphrase":
+        public = b"".join(one.public_key().public_bytes_raw() for one in pair)
+        suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+        private, info = hpke.MLKEM768X25519PrivateKey(*pair), LABEL + b"slot" + sha256(core)
+        ours = slot["id"] == key_id(kind, public)
+        return suite.decrypt(bytes_of(wrapped), private, info) if ours else None
+    if kind == "fernet" and slot["id"] != key_id(kind, secret):
+        return None
+    if kind == "passphrase":
         from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
         salt, memory, passes = bytes_of(slot["salt"]), slot["memory"], slot["time"]
         small = memory <= 1 << 20 and passes <= 10 and slot["lanes"] <= 8
         need(small, "Limit", "a passphrase slot asks for too much memory or time")
-        costs = {"memory_cost": memory, "iterations": passes, "lanes": slot["lanes"]}
         need(len(salt) == 16, "Header", "a salt has a wrong length")
+        costs = {"memory_cost": memory, "iterations": passes, "lanes": slot["lanes"]}
         secret = Argon2id(salt=salt, length=32, **costs).derive(secret)
-    elif slot["id"] != key_id(kind, secret):
-        return None
     with suppress(InvalidToken if kind == "passphrase" else ()):
-        kek = Fernet(urlsafe_b64encode(derive(secret[:32], core, b"slot")))
-        key = key or kek.decrypt(slot["wrapped"].encode())
-        need(len(key) == 32, "Header", "a slot holds something else than a data key")
-    return key
+        kek = urlsafe_b64encode(derive(secret, core, b"slot"))
+        return Fernet(kek).decrypt(wrapped.encode())
+    return None
 
 
 @guard("Header", "the header is damaged")
@@ -218,10 +222,10 @@ def read_header(data, layout, keys, data_key=None):
             try:
                 data_key = data_key or open_slot(slot, kind, secret, line)
             except (ImportError, UnsupportedAlgorithm) as error:
-                raise ERRORS["KeyMissing"](
-                    f"this key needs a newer cryptography: {error}"
-                ) from None
+                message = f"this key needs a newer package cryptography: {error}"
+                raise ERRORS["KeyMissing"](message) from None
     need(data_key, "WrongKey", "the snapshot is sealed for other keys than those given")
+    need(len(data_key) == 32, "Header", "a slot holds something else than a data key")
     mac = hmac.digest(derive(data_key, line, b"header-mac"), data[:at], "sha256")
     need(mac == data[at : at + 32], "Header", "the header is damaged or was changed")
     good = is_hex(core["id"], 16) and is_hex(core["chain"], 16) and 0 < core["seq"] < 1 << 63
@@ -328,7 +332,7 @@ class Snapshot:
     @guard("Malformed", "the snapshot")
     def __init__(self, path, ring, data_key=None, keys_file=None):
         self.path, self.ring, self.start, self.signer, self.others = path, ring, None, None, {}
-        self.file, self.size = open(path, "rb"), os.path.getsize(path)
+        self.size = os.path.getsize(path)
         head, footer = self.read(0, 1 << 17), self.read(max(self.size - 24, 0), 24)
         try:
             core, key, self.start = read_header(head, HEADER, ring.keys, data_key)
@@ -358,8 +362,9 @@ class Snapshot:
             raise
 
     def read(self, at, size):
-        self.file.seek(at)
-        return self.file.read(size)
+        with open(self.path, "rb") as file:
+            file.seek(at)
+            return file.read(size)
 
     def open_frame(self, at, tag=b""):
         """Return section, number, piece and tag of the frame at ``at``, and where it ends."""
@@ -372,9 +377,7 @@ class Snapshot:
             own = token[1:9] == self.time or token[-32:] == tag
             kind = ERRORS["Frame" if own else "ForeignFrame"]
             raise kind(f"{where} is damaged, was changed, or is another snapshot's") from None
-        need(
-            25 <= len(message) <= self.cap, "Malformed", f"{where} has a message of a wrong length"
-        )
+        need(25 <= len(message) <= self.cap, "Malformed", f"{where} has a wrong length inside")
         section, owner, number, size = struct.unpack_from(">B16sII", message)
         need(owner.hex() == self.id, "ForeignFrame", f"{where} is of snapshot {owner.hex()}")
         good = token[1:9] == self.time and len(message) >= 25 + size and section in ORDER
@@ -413,9 +416,7 @@ class Snapshot:
         first = at = before = None
         for section, offset, length, plain, tag in struct.iter_unpack(">BQII32s", self.rows):
             if not section:  # compaction took the frame away
-                need(
-                    not any((offset, length, plain, *tag)), "Malformed", "a removed row has values"
-                )
+                need(not any((offset, length, plain, *tag)), "Malformed", "a wrong removed row")
                 continue
             first, at, before = (offset, offset, 0) if first is None else (first, at, before)
             good = section in (ARCHIVE, INDEX, CHUNK_LIST) and ORDER[section] >= before
@@ -428,7 +429,7 @@ class Snapshot:
 
     def check_record(self):
         """Check what the end says, and keep the snapshots that are referred to."""
-        record, path = self.end, None
+        record = self.end
         self.refers = {one["id"]: one for one in record.get("snapshots", [])}
         self.ids = [self.id, *self.refers]
         good = record["kind"] in ("full", "incremental", "differential")
@@ -468,7 +469,7 @@ class Snapshot:
         need(number < self.count, "Malformed", f"{where}: there are {self.count} frames only")
         kind, offset, length, plain, tag = self.row(number)
         need(kind == section, "Malformed", f"{where} was taken away, or is of another section")
-        if int.from_bytes(self.read(offset, 4), "big") != length:
+        if int.from_bytes(self.read(offset, 4), "big") != length and not faults:
             self.explain(FOOTER.rjust(24))
         *found, piece, found_tag, after = self.open_frame(offset, tag)
         need(found == [section, number], "FrameOutOfPlace", f"{where}: here stands {found[1]}")
@@ -540,10 +541,8 @@ class Snapshot:
         for extent in entry["ext"]:
             yield (None, entry["ids"], *extent)
         for ordinal, number, digest, count in entry["chunks"]:
-            data, start = (
-                self.fetch(entry["ids"], ordinal, number, CHUNK_LIST, digest),
-                len(CHUNKS) + 2,
-            )
+            data = self.fetch(entry["ids"], ordinal, number, CHUNK_LIST, digest)
+            start = len(CHUNKS) + 2
             rows = start + 16 * int.from_bytes(data[start - 2 : start], "big")
             good = data.startswith(CHUNKS) and len(data) == rows + 46 * count
             need(good, "Malformed", f"chunk list {number} is not what is said of it")
@@ -572,9 +571,9 @@ def set_metadata(name, entry):
         os.chown(name, entry["uid"], entry["gid"], follow_symlinks=False)
     for key, value in entry["xattrs"]:
         try:
-            os.setxattr(name, b64decode(key), b64decode(value), follow_symlinks=False)
+            os.setxattr(name, key, value, follow_symlinks=False)
         except OSError as error:
-            note(f"{show(entry['path'])}: attribute {b64decode(key)} is left out: {error}")
+            note(f"{show(entry['path'])}: attribute {show(key)} is left out: {error}")
     if entry["t"] != "link":
         os.chmod(name, entry["mode"] & (0o7777 if os.geteuid() == 0 else 0o1777))
     os.utime(name, ns=(entry["mtime"], entry["mtime"]), follow_symlinks=False)
@@ -584,23 +583,15 @@ def extract(snapshot, target, wanted):
     """Write the entries at and below the wanted paths (all, when none) into an empty folder."""
     os.makedirs(target, exist_ok=True)
     need(not os.listdir(target), "Restore", f"{target} is not empty")
-    os.umask(0o077)
-    top, first, links, folders, missing = (
-        os.fsencode(os.path.abspath(target)),
-        {},
-        [],
-        [],
-        {*wanted},
-    )
+    first, links, folders, missing = {}, [], [], {*wanted}
+    top = os.fsencode(os.path.abspath(target))
     temporary = os.path.join(top, b".recover-" + os.urandom(8).hex().encode())
     for entry in snapshot.entries():
         path, kind, name = entry["path"], entry["t"], os.path.join(top, entry["path"])
         inside = [one for one in wanted if (path + b"/").startswith(one + b"/") or not one]
-        above = kind == "dir" and any(
-            (one + b"/").startswith(path + b"/") or not path for one in wanted
-        )
+        above = [one for one in wanted if (one + b"/").startswith(path + b"/") or not path]
         missing.difference_update(inside)
-        if wanted and not inside and not above:
+        if wanted and not inside and not (above and kind == "dir"):
             continue
         with guard("Restore", show(path), go_on=True):
             os.makedirs(name if kind == "dir" else os.path.dirname(name), exist_ok=True)
@@ -613,7 +604,7 @@ def extract(snapshot, target, wanted):
                 os.link(first[group], name)
             else:
                 if kind in DEVICES:
-                    os.mknod(temporary, DEVICES[kind], entry["dev"] or 0)
+                    os.mknod(temporary, DEVICES[kind], entry["dev"])
                 else:
                     with open(temporary, "xb") as file:
                         file.writelines(snapshot.content(entry))
@@ -659,7 +650,7 @@ def run(given):
     elif given.passphrase:
         keys.append(("passphrase", getpass.getpass("Passphrase: ").encode()))
     folders = (os.path.dirname(os.path.abspath(given.snapshot)), *given.also)
-    signers = {bytes.fromhex(signer).hex() for signer in given.signer}
+    signers = {signer.hex() for signer in given.signer}
     ring = argparse.Namespace(keys=keys, signers=signers, folders=folders)
     snapshot, output = Snapshot(given.snapshot, ring, None, given.keys), sys.stdout.buffer
     trust = "trusted" if signers else "not compared with a --signer"
@@ -683,6 +674,8 @@ def run(given):
         entry = next((one for one in snapshot.entries() if one["path"] == wanted[0]), None)
         need(entry, "Restore", f"{given.paths[0]} is not in the snapshot")
         need(entry["t"] in ("file", "stream"), "Restore", f"{given.paths[0]}: a {entry['t']}")
+        for _ in snapshot.content(entry):
+            pass  # the digest first, then the bytes
         output.writelines(snapshot.content(entry))
     else:
         for entry in snapshot.entries():
@@ -701,7 +694,8 @@ def main(arguments=None):
     parser.add_argument("paths", nargs="*", metavar="PATH")
     parser.add_argument("--key", action="append", default=[], help="file with a key; repeatable")
     parser.add_argument("--passphrase", action="store_true", help="ask for the passphrase")
-    parser.add_argument("--signer", action="append", default=[], help="trusted public key, hex")
+    signer = {"type": bytes.fromhex, "metavar": "HEX", "help": "public key of a trusted host"}
+    parser.add_argument("--signer", action="append", default=[], **signer)
     parser.add_argument("--keys", help="keys file (default: SNAPSHOT.enc.keys)")
     parser.add_argument("--also", action="append", default=[], help="folder with more snapshots")
     parser.add_argument("--only-added", action="store_true", help="tar of what is not a whole")
@@ -716,4 +710,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # nobody else reads along while files appear
     sys.exit(main())

@@ -62,8 +62,6 @@ def _say(text: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 0  # whoever read the output has seen enough
-        sys.stderr.write(
-            f"auto-backup: error: cannot write to standard output: {error.strerror}\n"
-        )
+        sys.stderr.write(f"auto-backup: error: cannot write to standard output: {error.strerror}\n")
         return 1
     return 0

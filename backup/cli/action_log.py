@@ -22,7 +22,7 @@ class _Handler(RotatingFileHandler):
     """Files for their owner only, also those that rotation makes."""
 
     def _open(self) -> TextIOWrapper:
-        file = open(self.baseFilename, "a", encoding="utf-8", opener=_open_private)  # noqa: PTH123, SIM115
+        file = open(self.baseFilename, "a", encoding="utf-8", opener=_open_private)  # noqa: SIM115
         # Devices such as /dev/null belong to everybody.
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             os.fchmod(file.fileno(), 0o600)

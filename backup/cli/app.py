@@ -22,6 +22,7 @@ from backup.cli.arguments import GLOBAL_OPTIONS, sort_arguments
 from backup.cli.help_text import COMMANDS, HELP
 from backup.cli.invocation import Invocation
 from backup.cli.output import (
+    OutputClosed,
     discard_output,
     flush_output,
     print_error,
@@ -123,7 +124,7 @@ def _guarded(arguments: Sequence[str], call: Invocation) -> int:
         status = _INTERRUPTED
         print_note(_LEFT_BEHIND.get(call.action, "interrupted"))
         call.end_action("interrupted", exit_status=status)
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except OutputClosed:
         discard_output()
         status = call.status
     except Exception as error:  # noqa: BLE001 - no foreign traceback ever reaches a user

@@ -19,9 +19,9 @@ prove     verify       read snapshots back and compare every digest
 set up    key          new, show, list: keys and who can open what
 
 'auto-backup COMMAND --help' tells a command's options. All commands take
-  -s, --store PATH    where snapshots lie     --host NAME       default: this one
-  --key-file FILE     the key                 --job NAME        default: the source's
-  --state-dir DIR     state and log           --log-file FILE   in place of backup.log
-  --json  -q  -v      how to tell             -n, --dry-run     change nothing
+  -s, --store PATH  where snapshots lie     --host NAME      this machine's name
+  --key-file FILE   the key                 --job NAME       the source's name
+  --state-dir DIR   signing key and log     --log-file FILE  another log
+  --json  -q  -v    how to tell             -n, --dry-run    change nothing
 """
 MORE = "Options of all commands, such as --store and --json: see 'auto-backup --help'."

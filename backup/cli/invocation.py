@@ -66,6 +66,7 @@ class Invocation:
 
     def reader(self) -> RestoreManager:
         """Return what reads the one store that was named, with the key."""
+        self.settings.open_store()  # a wrong call is told before a missing key
         return self.reader_with([self.settings.load_key()])
 
     def reader_with(self, identities: Sequence[Identity]) -> RestoreManager:
@@ -120,7 +121,8 @@ class Invocation:
         if len(jobs) == 1 or own in jobs:
             return jobs[0] if len(jobs) == 1 else own
         raise SnapshotNotFoundError(
-            f"{_LATEST!r} fits {len(jobs)} jobs in {store}", hint="say which: " + ", ".join(jobs[:8])
+            f"{_LATEST!r} fits {len(jobs)} jobs in {store}",
+            hint="say which: " + ", ".join(jobs[:8]),
         )
 
 

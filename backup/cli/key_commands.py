@@ -10,7 +10,7 @@ import typer
 
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
-from backup.cli.output import print_json, print_line, print_table
+from backup.cli.output import count_text, print_json, print_line, print_note, print_table
 from backup.errors import SecretKeyError, SnapshotNotFoundError
 from backup.keys import HOST_KEY_NAME, create_key_file, load_host_public
 from backup.locating import StoredFileSource
@@ -81,13 +81,16 @@ def list_(context: typer.Context) -> None:
         call.note(error.message)
     sealed: Counter[tuple[str, str]] = Counter()
     found = call.list_snapshots(store)
+    if not found:
+        raise SnapshotNotFoundError(call.none_found(store))
     for snapshot in found:
         if snapshot.damage:
             continue
         header = read_header(StoredFileSource(store, snapshot.name, snapshot.size))
         sealed.update({(slot.type[:20], slot.id) for slot in header.slots})
-    if not sealed:
-        raise SnapshotNotFoundError(call.none_found(store))
+    unread = sum(bool(snapshot.damage) for snapshot in found)
+    if unread:
+        print_note(f"not told: {count_text(unread, 'snapshot')} whose header is damaged")
     rows = [
         {"type": kind, "id": key_id, "snapshots": count, "yours": key_id == own}
         for (kind, key_id), count in sorted(sealed.items())

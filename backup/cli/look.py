@@ -148,12 +148,14 @@ def _tell_snapshots(found: Sequence[StoredSnapshot], rows: Sequence[dict[str, ob
     if len({one.host for one in found}) == 1:
         left_out.add("host")
     shown = [name for name in cells[0] if name not in left_out]
+    reasons = []
     for one, row in zip(found, cells, strict=True):
         row["time"] = time_text(one.time, short=True)
         row["state"], _, reason = row["state"].partition(": ")
-        if reason:
-            print_note(f"{one.name}: {reason}")
+        reasons += [f"{row['id']}: {reason}"] if reason else []
     print_table(shown, [[row[name] for name in shown] for row in cells])
+    for reason in reasons:
+        print_note(reason)
 
 
 def _cells(snapshot: StoredSnapshot, row: dict[str, object]) -> dict[str, str]:

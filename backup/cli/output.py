@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import msgspec
@@ -23,6 +23,13 @@ _NUMBERS = {"entries", "size"}
 _HIDDEN_BYTES = 0xDC00
 _FIRST_HIDDEN_BYTE = 0x80
 _LAST_HIDDEN_BYTE = 0xFF
+
+
+class OutputClosed(Exception):  # noqa: N818 - it is no error
+    """Whoever read standard output has seen enough.
+
+    Not a ``BrokenPipeError``, because the parser's library exits on those.
+    """
 
 
 def size_text(size: float) -> str:
@@ -69,7 +76,7 @@ def print_text(text: str) -> None:
         sys.stdout.write(text)
 
 
-def print_bytes(data: bytes) -> None:
+def print_bytes(data: bytes | memoryview) -> None:
     """Write the bytes of a file as they are."""
     with _told_if_refused():
         sys.stdout.buffer.write(data)
@@ -91,7 +98,7 @@ def _told_if_refused() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        raise
+        raise OutputClosed from None
     except OSError as error:
         discard_output()
         raise BackupError(f"cannot write to standard output: {error.strerror}") from error
@@ -104,7 +111,7 @@ def is_terminal() -> bool:
 
 def print_note(text: str) -> None:
     """Tell the user something that is not data."""
-    sys.stderr.write(f"auto-backup: {safe_text(text)}\n")
+    _tell(f"auto-backup: {safe_text(text)}")
 
 
 def print_error(error: BackupError) -> None:
@@ -114,7 +121,12 @@ def print_error(error: BackupError) -> None:
         first, *more = error.hint.split("\n")
         print_note(f"hint: {first}")
         for line in more:
-            sys.stderr.write(f"  {safe_text(line.strip())}\n")
+            _tell(f"  {safe_text(line.strip())}")
+
+
+def _tell(line: str) -> None:
+    with suppress(OSError):  # where nobody listens, nobody can be told
+        sys.stderr.write(line + "\n")
 
 
 def safe_text(text: str) -> str:
@@ -171,7 +183,7 @@ def _draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
             column,

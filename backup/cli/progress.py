@@ -6,8 +6,12 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from backup.cli.output import safe_text, size_text
+
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
+
+_WIDEST = 16
 
 
 class ProgressLine:
@@ -38,42 +42,38 @@ class ProgressLine:
 
     def _start(self) -> None:
         from rich.console import Console  # noqa: PLC0415 - only terminals need it
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+        from rich.table import Column  # noqa: PLC0415
 
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[told]}", markup=False, table_column=Column(no_wrap=True)),
             console=Console(stderr=True),
             transient=True,
         )
         self._progress.start()
-        self._task = self._progress.add_task(self._what, total=self._total)
+        what = safe_text(self._what)
+        shown = what if len(what) <= _WIDEST else what[: _WIDEST - 1] + "…"
+        self._task = self._progress.add_task(shown, total=self._total, told="")
 
     def expect(self, total: int) -> None:
         """Tell how many bytes there are in all."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, total=total)
+        self._update(total=total)
 
-    def set(self, done: int) -> None:
+    def set(self, done: float) -> None:
         """Tell that ``done`` bytes are done in all."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done)
+        self._update(completed=done)
 
-    def add(self, more: int) -> None:
+    def add(self, more: float) -> None:
         """Tell that ``more`` bytes are done."""
+        self._update(advance=more)
+
+    def _update(self, **change: float) -> None:
         if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, more)
+            self._progress.update(self._task, **change)  # type: ignore[arg-type]
+            told = _told(self._progress.tasks[0])
+            self._progress.update(self._task, told=told)
 
     def __exit__(
         self,
@@ -83,3 +83,18 @@ class ProgressLine:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+def _told(task: Task) -> str:
+    """Return how far, how fast, how long still: ``1.0 GiB of 2.0 GiB  90.1 MiB/s  0:11 left``."""
+    if task.total is None:
+        return size_text(task.completed)
+    words = [f"{size_text(min(task.completed, task.total))} of {size_text(task.total)}"]
+    if task.completed >= task.total:
+        return f"{words[0]}  finishing"
+    if task.speed:
+        words.append(f"{size_text(task.speed)}/s")
+    if task.time_remaining is not None:
+        minutes, seconds = divmod(int(task.time_remaining), 60)
+        words.append(f"{minutes}:{seconds:02} left")
+    return "  ".join(words)

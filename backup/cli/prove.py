@@ -53,7 +53,14 @@ def verify(
     identities: list[Identity] = [] if level is Level.CHECKSUM else [call.settings.load_key()]
     located = _located(call, call.reader_with(identities), snapshots or [])
     call.start_action("verify", level=str(level), snapshots=len(located))
-    proofs = [_verify(call, one, identities, level) for one in located]
+    proofs = []
+    for number, one in enumerate(located, 1):
+        what = "verifying" if len(located) == 1 else f"verifying {number}/{len(located)}"
+        with ProgressLine(what, one.source.size, quiet=call.quiet) as line:
+            proof = _verify(one, identities, level, line)
+        if not call.json:
+            _tell(call, proof)
+        proofs.append(proof)
     if call.json:
         print_json([_proof_json(proof) for proof in proofs])
     if not snapshots:
@@ -89,14 +96,12 @@ def _tell_recovery_files(call: Invocation) -> None:
 
 
 def _verify(
-    call: Invocation, located: Located, identities: Sequence[Identity], level: Level
+    located: Located, identities: Sequence[Identity], level: Level, line: ProgressLine
 ) -> Proof:
-    total = located.source.size * (2 if level is Level.CONTENT else 1)
-    with ProgressLine(located.source.name, total, quiet=call.quiet) as line:
-        proof = verify_snapshot(located, identities, level=level, on_bytes=line.add)
-    if not call.json:
-        _tell(call, proof)
-    return proof
+    passes = 2 if level is Level.CONTENT else 1
+    return verify_snapshot(
+        located, identities, level=level, on_bytes=lambda more: line.add(more / passes)
+    )
 
 
 def _tell(call: Invocation, proof: Proof) -> None:

@@ -34,6 +34,6 @@ def copy_snapshot(source: BaseStorage, name: str, target: BaseStorage) -> None:
         beside = {stem + DIGEST_SUFFIX: digest_line(receipt.sha256, name.rpartition("/")[2])}
         if located.keys_file is not None:
             beside[stem + KEYS_SUFFIX] = located.keys_file
-        commit_with(target, sink, beside)
+        commit_with(target, sink, name, beside)
     with suppress(StorageError):  # a convenience; verify tells where it is missing
         place_recovery_files(target)

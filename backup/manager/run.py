@@ -177,7 +177,7 @@ def _commit(
 ) -> None:
     stem = name.removesuffix(SUFFIX)
     line = digest_line(receipt.sha256, name.rpartition("/")[2])
-    commit_with(storage, sink, {stem + KEYS_SUFFIX: keys, stem + DIGEST_SUFFIX: line})
+    commit_with(storage, sink, name, {stem + KEYS_SUFFIX: keys, stem + DIGEST_SUFFIX: line})
 
 
 def _clear_away(storage: BaseStorage, request: SnapshotRequest, now: datetime) -> None:

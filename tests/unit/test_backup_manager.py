@@ -60,6 +60,10 @@ def files_below(store):
     return sorted(str(name) for name in names if name.parent != Path())
 
 
+def names_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
 def opened(path, key):
     return locate_path(Path(path)).open([FernetKey.parse(key)])
 
@@ -102,9 +106,7 @@ def restored(path, key, source, target):
 
 
 class TestASnapshot:
-    def test_the_path_of_an_enc_file_below_the_store_comes_back_as_text(
-        self, manager, tree, store
-    ):
+    def test_the_path_of_an_enc_file_below_the_store_comes_back_as_text(self, manager, tree, store):
         path = manager.create_snapshot()
 
         assert isinstance(path, str)
@@ -385,14 +387,12 @@ class TestSourcesThatCannotBeRead:
         assert sorted(problems) == ["closed", "closed again", "closed dir", "large"]
         assert {one.reason for one in problems.values()} == {"Permission denied"}
         assert manager.last_report.counts.errors == 3  # what is in the directory is unknown
-        assert sorted(os.listdir(below(out, source))) == ["closed dir", "open"]
+        assert names_in(below(out, source)) == ["closed dir", "open"]
         assert not report.damaged
         assert len(report.problems) == 3
         assert entries_of(path, key, source)["large"].error == "Permission denied"
 
-    def test_a_directory_closed_to_this_user_is_refused_as_a_source(
-        self, open_dir, key, as_nobody
-    ):
+    def test_a_directory_closed_to_this_user_is_refused_as_a_source(self, open_dir, key, as_nobody):
         with as_nobody():
             source = open_dir / "source"
             source.mkdir(mode=0)
@@ -581,7 +581,9 @@ class TestSourcesThatChangeMeanwhile:
     @pytest.mark.parametrize("change", CHANGES)
     @pytest.mark.parametrize("nth", [1, 2, 3, 4, 6])
     @pytest.mark.parametrize("when", ["before", "after"])
-    def test_a_large_file_at_any_of_its_reads(self, source, reads, take, change, nth, when):
+    def test_a_large_file_at_any_of_its_reads(  # noqa: PLR0917 - fixtures
+        self, source, reads, take, change, nth, when
+    ):
         victim = source / "victim"
         victim.write_bytes(content := os.urandom(5 * SMALL_CAP))
         (source / "z").write_text("read last")
@@ -791,7 +793,7 @@ class TestEncryptingAFile:
         assert encrypted == f"{file}.enc"
         assert stat.S_IMODE(Path(encrypted).stat().st_mode) == 0o600
         assert listing(file.parent)[b"notes.txt"] == before
-        assert sorted(os.listdir(file.parent)) == ["notes.txt", "notes.txt.enc"]
+        assert names_in(file.parent) == ["notes.txt", "notes.txt.enc"]
         assert not store.exists()
 
     def test_restoring_it_gives_the_same_file(self, manager, file, key, tmp_path):
@@ -836,14 +838,14 @@ class TestEncryptingAFile:
             manager._encrypt_file(file)
 
         assert Path(f"{file}.enc").read_text() == "something dear"
-        assert sorted(os.listdir(file.parent)) == ["notes.txt", "notes.txt.enc"]
+        assert names_in(file.parent) == ["notes.txt", "notes.txt.enc"]
 
     @pytest.mark.parametrize("name", ["", "absent"])
     def test_a_directory_and_an_absent_file_are_refused(self, manager, source, name):
         with pytest.raises(SourceError):
             manager._encrypt_file(source / name)
 
-        assert os.listdir(source) == []
+        assert names_in(source) == []
         assert not Path(f"{source}.enc").exists()
 
     def test_a_file_that_cannot_be_read_leaves_nothing(self, open_dir, key, as_nobody):
@@ -851,10 +853,10 @@ class TestEncryptingAFile:
             path = open_dir / "file"
             path.touch(mode=0)
             manager = BackupManager(open_dir, open_dir / "store", key, state=open_dir / "state")
-            with pytest.raises(SourceError, match="cannot encrypt .*file: Permission denied"):
+            with pytest.raises(SourceError, match=r"cannot encrypt .*file: Permission denied"):
                 manager._encrypt_file(path)
 
-        assert sorted(os.listdir(open_dir)) == ["file", "state"]
+        assert names_in(open_dir) == ["file", "state"]
 
     def test_a_directory_that_cannot_be_written_to_is_an_error(self, open_dir, key, as_nobody):
         if os.geteuid() != 0:
@@ -869,7 +871,7 @@ class TestEncryptingAFile:
             with pytest.raises(StorageError, match="Permission denied"):
                 manager._encrypt_file(path)
 
-        assert os.listdir(open_dir / "sub") == ["file"]
+        assert names_in(open_dir / "sub") == ["file"]
 
 
 class TestRotating:
@@ -917,7 +919,9 @@ class TestRotating:
         assert not store.exists()
 
     @pytest.mark.parametrize("keep", [0, -1])
-    def test_keeping_less_than_one_is_refused(self, manager, take, tree, keep, store, key):
+    def test_keeping_less_than_one_is_refused(  # noqa: PLR0917 - fixtures
+        self, manager, take, tree, keep, store, key
+    ):
         (path,) = take(1)
 
         with pytest.raises(ValueError, match="at least 1 snapshot is kept"):
@@ -927,9 +931,7 @@ class TestRotating:
 
         assert Path(path).exists()
 
-    def test_keep_in_the_constructor_rotates_after_each_snapshot(
-        self, tree, store, key, clock
-    ):
+    def test_keep_in_the_constructor_rotates_after_each_snapshot(self, tree, store, key, clock):
         manager = BackupManager(tree, store, key, keep=2, clock=clock)
         paths = []
         for _ in range(4):
@@ -938,7 +940,9 @@ class TestRotating:
 
         assert sorted(map(str, store.rglob("*.enc"))) == sorted(paths[2:])
 
-    def test_snapshots_of_other_sources_stay(self, manager, take, tree, tmp_path, store, key):
+    def test_snapshots_of_other_sources_stay(  # noqa: PLR0917 - fixtures
+        self, manager, take, tree, tmp_path, store, key
+    ):
         (tmp_path / "other").mkdir()
         other = BackupManager(tmp_path / "other", store, key).create_snapshot()
         part = BackupManager(tree / "docs", store, key).create_snapshot()
@@ -985,9 +989,7 @@ class TestRotating:
 
         assert [str(path) for path in store.rglob("*.enc")] == [path]
 
-    def test_a_source_in_two_jobs_keeps_the_newest_of_both_together(
-        self, tree, store, key, clock
-    ):
+    def test_a_source_in_two_jobs_keeps_the_newest_of_both_together(self, tree, store, key, clock):
         paths = []
         for job in ("one", "two", "one", "two"):
             paths.append(BackupManager(tree, store, key, job=job, clock=clock).create_snapshot())
@@ -1008,7 +1010,7 @@ class TestRotating:
         assert removed == paths["one"][:1]
         assert all(Path(path).exists() for path in paths["two"])
 
-    def test_a_relative_source_is_the_same_as_an_absolute_one(
+    def test_a_relative_source_is_the_same_as_an_absolute_one(  # noqa: PLR0917 - fixtures
         self, manager, take, tree, store, key, monkeypatch
     ):
         paths = take(2)
@@ -1152,8 +1154,7 @@ class TestStoresThatFail:
             storage = LocalStorage(tmp_path / f"{number}", sync=FailsAt(number))
             try:
                 report = take_snapshot(request, storage)
-            except StorageError as error:
-                assert "Input/output error" in str(error)
+            except StorageError:
                 assert list(storage.list_files()) == []
                 failures += 1
             else:
@@ -1161,9 +1162,7 @@ class TestStoresThatFail:
             assert not list((tmp_path / f"{number}").rglob(".*.partial"))
         assert failures >= 6
 
-    def test_a_medium_that_returns_something_else_is_found_out(
-        self, tree, make_request, tmp_path
-    ):
+    def test_a_medium_that_returns_something_else_is_found_out(self, tree, make_request, tmp_path):
         def spoil(descriptor):
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.pwrite(descriptor, b"\0\0\0", 300)
@@ -1201,6 +1200,31 @@ class TestStoresThatFail:
             take_snapshot(make_request(tree), LocalStorage(store), on_progress=interrupt)
 
         assert files_below(store) == []
+
+    def test_what_is_interrupted_when_it_can_be_seen_already_is_whole(self, tree, make_request):
+        class InterruptedAfterwards(MemoryStorage):
+            def create(self, name, *, replace=False):
+                writer = super().create(name, replace=replace)
+                commit = writer.commit
+
+                def commit_and_interrupt():
+                    commit()
+                    if name.endswith(".enc"):
+                        raise KeyboardInterrupt
+
+                writer.commit = commit_and_interrupt
+                return writer
+
+        storage, request = InterruptedAfterwards(), make_request(tree)
+
+        with pytest.raises(KeyboardInterrupt):
+            take_snapshot(request, storage)
+
+        (found,) = list_snapshots(storage)
+        located = locate(storage, found.name)
+        assert located.keys_file
+        assert located.recorded_digest
+        assert verify_snapshot(located, request.identities).holds
 
     def test_remains_of_a_run_that_was_killed_go_with_the_next_one(
         self, tree, store, manager, clock
@@ -1251,7 +1275,7 @@ class TestSeveralSources:
         RestoreManager(store, key).restore("latest", tmp_path / "out")
         assert report.counts.entries == len(listing(tree)) + 3
         again = below(tmp_path / "out", tmp_path)
-        assert sorted(os.listdir(again)) == ["second", "source", "third"]
+        assert names_in(again) == ["second", "source", "third"]
         for name in ("source", "second"):
             assert listing(again / name) == listing(tmp_path / name)
         assert listing(again)[b"third"] == listing(tmp_path)[b"third"]
@@ -1265,9 +1289,7 @@ class TestSeveralSources:
 
         assert list_snapshots(storage) == []
 
-    def test_one_that_is_empty_among_others_is_not_refused(
-        self, tree, tmp_path, make_request
-    ):
+    def test_one_that_is_empty_among_others_is_not_refused(self, tree, tmp_path, make_request):
         other = tmp_path / "other"
         other.mkdir()
         (other / "file").touch()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,9 +91,7 @@ def trees(draw):
     return entries
 
 
-cuts = st.one_of(
-    st.sampled_from([cut_evenly, refuse]), st.integers(0, 4).map(breaking_after)
-)
+cuts = st.one_of(st.sampled_from([cut_evenly, refuse]), st.integers(0, 4).map(breaking_after))
 
 
 class TestAnyPlan:
@@ -131,7 +131,7 @@ class TestAnyPlan:
 
         for parts in ranges.values():
             assert parts[0].offset == 0
-            assert all(one.stop == other.offset for one, other in zip(parts, parts[1:], strict=False))
+            assert all(one.stop == other.offset for one, other in pairwise(parts))
             assert parts[-1].stop == parts[-1].entry.size
             assert [part.is_last for part in parts] == [False] * (len(parts) - 1) + [True]
             assert all(length > 0 for part in parts for length in part.lengths)

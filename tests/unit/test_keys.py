@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import os
+import stat
+import threading
+
+import pytest
+from cryptography.fernet import Fernet
+
+from backup.errors import KeyMissingError, SecretKeyError, StorageError
+from backup.keys import HOST_KEY_NAME, create_key_file, load_key_file, load_or_create_host_key
+from backup.snapshot.recipients import FernetKey
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "config" / "key"
+
+
+def names_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def write(path, content, mode=0o600):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+class TestLoadingAKeyFile:
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"  \n\n"])
+    def test_it_holds_one_fernet_key(self, path, key, end):
+        write(path, key.encode() + end)
+
+        assert load_key_file(path) == FernetKey.parse(key)
+
+    def test_one_that_is_missing_is_told_with_what_to_do(self, path):
+        with pytest.raises(KeyMissingError, match="there is no key file at") as caught:
+            load_key_file(path)
+
+        assert "auto-backup key new" in caught.value.hint
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"\n", b"short", b"\xff" * 44, b"A" * 43, b"A" * 45, b"# a comment\n" + b"A" * 44,
+         b"A" * 10_000],
+    )  # fmt: skip
+    def test_what_is_no_key_is_refused_without_showing_it(self, path, content):
+        write(path, content)
+
+        with pytest.raises(SecretKeyError, match="is not a key file") as caught:
+            load_key_file(path)
+
+        assert "AAAA" not in str(caught.value)
+
+    def test_two_keys_are_no_key(self, path):
+        write(path, Fernet.generate_key() + b"\n" + Fernet.generate_key() + b"\n")
+
+        with pytest.raises(SecretKeyError):
+            load_key_file(path)
+
+    @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o601, 0o666, 0o777])
+    def test_one_that_others_may_touch_is_refused(self, path, key, mode):
+        write(path, key.encode(), mode)
+
+        with pytest.raises(SecretKeyError, match=f"read by others .mode {mode:04o}") as caught:
+            load_key_file(path)
+
+        assert caught.value.hint == f"chmod 600 {path}"
+
+    @pytest.mark.parametrize("mode", [0o400, 0o600, 0o700])
+    def test_one_for_its_owner_only_is_taken(self, path, key, mode):
+        write(path, key.encode(), mode)
+
+        assert load_key_file(path).secret == FernetKey.parse(key).secret
+
+    def test_a_pipe_as_the_shell_makes_it_is_taken(self, key):
+        reading, writing = os.pipe()
+        os.write(writing, key.encode() + b"\n")
+        os.close(writing)
+        try:
+            from pathlib import Path  # noqa: PLC0415 - for this test alone
+
+            assert load_key_file(Path(f"/dev/fd/{reading}")) == FernetKey.parse(key)
+        finally:
+            os.close(reading)
+
+    def test_a_directory_is_an_error(self, tmp_path):
+        with pytest.raises(SecretKeyError, match="Is a directory"):
+            load_key_file(tmp_path)
+
+    def test_one_that_this_user_may_not_read_is_an_error(self, open_dir, key, as_nobody):
+        if os.geteuid() != 0:
+            pytest.skip("needs two users")
+        write(open_dir / "key", key.encode())
+
+        with as_nobody(), pytest.raises(SecretKeyError, match="Permission denied"):
+            load_key_file(open_dir / "key")
+
+
+class TestMakingAKeyFile:
+    def test_the_new_key_is_in_it_for_its_owner_only(self, path):
+        os.umask(0)
+        try:
+            made = create_key_file(path)
+        finally:
+            os.umask(0o022)
+
+        assert load_key_file(path) == made
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert names_in(path.parent) == ["key"]
+
+    def test_cryptography_takes_it_as_it_is(self, path):
+        create_key_file(path)
+
+        Fernet(path.read_text().strip())
+
+    def test_two_keys_differ(self, tmp_path):
+        assert create_key_file(tmp_path / "a") != create_key_file(tmp_path / "b")
+
+    @pytest.mark.parametrize("kind", ["file", "empty", "link", "directory"])
+    def test_nothing_is_ever_replaced(self, path, kind):
+        path.parent.mkdir()
+        if kind == "link":
+            path.symlink_to("nowhere")
+        elif kind == "directory":
+            path.mkdir()
+        else:
+            path.write_text("dear" * (kind == "file"))
+
+        with pytest.raises(SecretKeyError) as caught:
+            create_key_file(path)
+
+        assert "keep it" in caught.value.hint
+        assert names_in(path.parent) == ["key"]
+        if kind == "file":
+            assert path.read_text() == "dear"
+
+    def test_where_it_cannot_be_written_it_is_an_error(self, open_dir, as_nobody):
+        if os.geteuid() != 0:
+            pytest.skip("needs two users")
+        (open_dir / "theirs").mkdir(mode=0o755)
+
+        with as_nobody(), pytest.raises(StorageError, match="Permission denied"):
+            create_key_file(open_dir / "theirs" / "key")
+
+        assert names_in(open_dir / "theirs") == []
+
+    def test_a_disk_that_fails_leaves_nothing(self, path, monkeypatch):
+        def fail(_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fail)
+
+        with pytest.raises(StorageError, match="No space left"):
+            create_key_file(path)
+
+        assert not path.exists()
+
+    def test_no_representation_shows_it(self, path):
+        made = create_key_file(path)
+
+        assert path.read_text().strip() not in repr(made)
+        assert repr(made.secret) not in repr(made)
+
+
+class TestTheHostKey:
+    def test_it_is_made_once_and_for_its_owner_only(self, tmp_path):
+        state = tmp_path / "state"
+
+        first = load_or_create_host_key(state)
+        second = load_or_create_host_key(state)
+
+        assert first.secret == second.secret
+        assert stat.S_IMODE((state / HOST_KEY_NAME).stat().st_mode) == 0o600
+        assert names_in(state) == [HOST_KEY_NAME]
+
+    def test_all_of_several_first_runs_at_once_get_the_same(self, tmp_path):
+        start, found = threading.Barrier(8), []
+
+        def load():
+            start.wait()
+            found.append(load_or_create_host_key(tmp_path / "state").secret)
+
+        threads = [threading.Thread(target=load) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert len(found) == 8
+        assert len(set(found)) == 1
+        assert names_in(tmp_path / "state") == [HOST_KEY_NAME]
+
+    @pytest.mark.parametrize("content", [b"", b"garbage", b"A" * 45])
+    def test_a_damaged_one_is_an_error_and_stays(self, tmp_path, content):
+        write(tmp_path / HOST_KEY_NAME, content)
+
+        with pytest.raises(SecretKeyError, match="is not a signing key") as caught:
+            load_or_create_host_key(tmp_path)
+
+        assert "move it away" in caught.value.hint
+        assert (tmp_path / HOST_KEY_NAME).read_bytes() == content
+
+    def test_one_that_others_may_read_is_refused(self, tmp_path):
+        load_or_create_host_key(tmp_path)
+        (tmp_path / HOST_KEY_NAME).chmod(0o644)
+
+        with pytest.raises(SecretKeyError, match="can be read by others"):
+            load_or_create_host_key(tmp_path)
+
+    def test_a_state_directory_that_cannot_be_made_is_an_error(self, tmp_path):
+        (tmp_path / "file").touch()
+
+        with pytest.raises(SecretKeyError, match="Not a directory"):
+            load_or_create_host_key(tmp_path / "file")

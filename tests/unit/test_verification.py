@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from backup.errors import (
+    DigestError,
+    FooterError,
+    FrameError,
+    HeaderError,
+    IntegrityError,
+    NotASnapshotError,
+    StorageError,
+    TrailingBytesError,
+    TruncatedError,
+    UnknownSignerError,
+    WrongKeyError,
+)
+from backup.locating import locate
+from backup.manager import BackupManager, take_snapshot
+from backup.model import path_text
+from backup.restore.manager import RestoreManager
+from backup.snapshot.frame import Section
+from backup.snapshot.recipients import FernetKey
+from backup.storage.local import LocalStorage
+from backup.storage.memory import MemoryStorage
+from backup.verification import Level, verify_snapshot
+
+SMALL_CAP = 32 * 1024
+
+
+@pytest.fixture
+def storage(store):
+    return LocalStorage(store)
+
+
+@pytest.fixture
+def identities(make_request, source):
+    return make_request(source).identities
+
+
+@pytest.fixture
+def path(source, storage, store, make_request):
+    """Return the path of a snapshot with several frames of every section."""
+    for number in range(8):
+        (source / f"file {number}").write_bytes(os.urandom(9000))
+    (source / "large").write_bytes(os.urandom(3 * SMALL_CAP))
+    (source / "large too").hardlink_to(source / "large")
+    (source / "dir").mkdir()
+    return store / take_snapshot(make_request(source, cap=SMALL_CAP), storage).name
+
+
+@pytest.fixture
+def verify(storage, store, path, identities):
+    def verified(level=Level.CONTENT, **options):
+        name = str(path.relative_to(store))
+        return verify_snapshot(locate(storage, name), identities, level=level, **options)
+
+    return verified
+
+
+@pytest.fixture
+def reader(storage, store, path, identities):
+    return locate(storage, str(path.relative_to(store))).open(identities)
+
+
+def flip(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x04
+    path.write_bytes(data)
+
+
+def without_neighbours(path):
+    for suffix in (".keys", ".sha256"):
+        Path(f"{path}{suffix}").unlink()
+
+
+class TestAGoodSnapshot:
+    def test_holds_at_both_levels(self, path, verify, reader, clock):
+        proof = verify(clock=clock)
+        checksum = verify(Level.CHECKSUM, clock=clock)
+
+        assert proof.holds
+        assert checksum.holds
+        assert proof.file_bytes == checksum.file_bytes == path.stat().st_size
+        assert proof.entries == reader.record.counts.entries
+        assert proof.content_bytes == 8 * 9000 + 3 * SMALL_CAP  # names of one file count once
+        assert proof.frames == len(reader.rows)
+        assert (checksum.entries, checksum.frames) == (0, 0)
+        assert (proof.started, proof.level, checksum.level) == (clock(), "content", "checksum")
+
+    def test_tells_how_far_it_has_come(self, path, verify, reader):
+        told = []
+
+        verify(on_bytes=told.append)
+
+        assert sum(told) == path.stat().st_size + sum(row.length for row in reader.rows)
+
+    def test_holds_without_the_files_beside_it_where_contents_are_compared(self, path, verify):
+        without_neighbours(path)
+
+        assert verify().holds
+
+    def test_validate_is_the_same_for_programs(self, tree, store, key):
+        path = BackupManager(tree, store, key).create_snapshot()
+
+        proof = RestoreManager(store, key).validate(path)
+
+        assert proof.holds
+        assert proof.name == str(Path(path).relative_to(store))
+
+    def test_of_a_source_with_errors_holds_as_what_it_is(self, open_dir, key, as_nobody):
+        with as_nobody():
+            (open_dir / "source").mkdir()
+            (open_dir / "source" / "closed").write_text("secret")
+            (open_dir / "source" / "closed").chmod(0)
+            store, state = open_dir / "store", open_dir / "state"
+            BackupManager(open_dir / "source", store, key, state=state).create_snapshot()
+
+        assert RestoreManager(store, key).validate("latest").holds
+
+    def test_from_a_trusted_host_holds_and_from_another_one_does_not(self, verify, reader):
+        assert verify(trusted=[reader.signer]).holds
+        (error,) = verify(trusted=[b"\1" * 32]).errors
+        assert isinstance(error, UnknownSignerError)
+
+
+class TestDamage:
+    """Every byte of the file is under a digest, with the files beside it or without them."""
+
+    def test_a_flipped_bit_is_found_in_every_frame(self, path, verify, reader):
+        without_neighbours(path)
+        whole = path.read_bytes()
+
+        for row in reader.rows:
+            for offset in (row.offset + 1, row.offset + 4 + row.length // 2,
+                           row.offset + 3 + row.length):  # fmt: skip
+                flip(path, offset)
+                proof = verify()
+                assert not proof.holds, (row, offset)
+                path.write_bytes(whole)
+        assert {row.section for row in reader.rows} == {
+            Section.ARCHIVE, Section.INDEX, Section.CHUNKS,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("neighbours", [True, False])
+    def test_a_flipped_bit_is_found_anywhere(self, path, verify, reader, neighbours):
+        Path(f"{path}.sha256").unlink()
+        if not neighbours:
+            Path(f"{path}.keys").unlink()
+        whole = path.read_bytes()
+        chance = random.Random(4)
+        header, end = reader.rows[0].offset, reader.end_offset
+        places = [
+            *range(0, header, 11),
+            *range(end, len(whole), 23),
+            *range(len(whole) - 24, len(whole)),
+            *(chance.randrange(len(whole)) for _ in range(60)),
+        ]
+
+        for offset in places:
+            flip(path, offset)
+            try:
+                assert not verify().holds, offset
+            except WrongKeyError:  # a damaged slot cannot be told from another key's
+                assert offset < header
+                assert not neighbours
+            path.write_bytes(whole)
+
+    def test_a_damaged_frame_is_told_with_the_entries_in_it(self, path, verify, reader):
+        entry = next(e for e in reader.entries() if e.path.endswith(b"/file 3"))
+        frame = entry.extents[0].frame
+        flip(path, reader.rows[frame].offset + 50)
+
+        errors = verify().errors
+
+        named = [str(error) for error in errors if str(error).startswith(path_text(entry.path))]
+        assert len(named) == 1
+        assert f"frame {frame} is damaged" in named[0]
+        assert isinstance(errors[0], DigestError)
+        assert {type(error) for error in errors[1:]} == {FrameError}
+
+    @pytest.mark.parametrize("kept", [0, 1, 10, 0.3, 0.9, -1, -24, -25])
+    def test_a_file_that_was_cut_off_is_found(self, path, verify, kept):
+        without_neighbours(path)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * kept) if isinstance(kept, float) else kept])
+
+        errors = verify().errors
+
+        assert len(errors) == 1
+        assert isinstance(errors[0], TruncatedError | FooterError)
+
+    def test_bytes_behind_the_end_are_found(self, path, verify):
+        without_neighbours(path)
+        path.write_bytes(path.read_bytes() + b"x")
+
+        (error,) = verify().errors
+
+        assert isinstance(error, TrailingBytesError | FooterError)
+
+    def test_a_damaged_header_is_told_also_where_the_keys_file_stands_in(self, path, verify):
+        Path(f"{path}.sha256").unlink()
+        flip(path, 40)
+
+        (error,) = verify().errors
+
+        assert isinstance(error, HeaderError)
+        assert "keys file" in str(error)
+
+    def test_a_damaged_header_without_a_keys_file_is_told(self, path, verify):
+        without_neighbours(path)
+        flip(path, 3)
+
+        (error,) = verify().errors
+
+        assert isinstance(error, HeaderError)
+
+    @pytest.mark.parametrize("data", [b"", b"something else entirely" * 100, bytes(9999)])
+    def test_another_file_of_that_name_is_found(self, path, verify, data):
+        without_neighbours(path)
+        path.write_bytes(data)
+
+        (error,) = verify().errors
+
+        assert isinstance(error, NotASnapshotError | TruncatedError)
+
+    def test_two_snapshots_under_each_others_names_are_found(
+        self, source, storage, store, make_request, identities
+    ):
+        one, two = (take_snapshot(make_request(source), storage).name for _ in range(2))
+        data = (store / one).read_bytes()
+        (store / one).write_bytes((store / two).read_bytes())
+        (store / two).write_bytes(data)
+
+        for name in (one, two):
+            errors = verify_snapshot(locate(storage, name), identities).errors
+            assert any(isinstance(error, DigestError) for error in errors)
+
+
+class TestTheFileBesideIt:
+    def test_without_it_the_file_alone_proves_nothing(self, path, verify):
+        Path(f"{path}.sha256").unlink()
+
+        (error,) = verify(Level.CHECKSUM).errors
+
+        assert isinstance(error, DigestError)
+        assert "has no .sha256 file" in str(error)
+        assert "--level content" in error.hint
+
+    @pytest.mark.parametrize("level", list(Level))
+    def test_one_of_another_file_is_found_at_both_levels(self, path, verify, level):
+        line = Path(f"{path}.sha256")
+        line.write_text("0" * 64 + line.read_text()[64:])
+
+        (error,) = verify(level).errors
+
+        assert isinstance(error, DigestError)
+        assert "its SHA-256 differs" in str(error)
+
+    def test_one_that_cannot_be_read_is_as_none(self, path, verify):
+        Path(f"{path}.sha256").write_text("nonsense")
+
+        assert not verify(Level.CHECKSUM).holds
+        assert verify().holds
+
+    def test_a_flipped_bit_is_found_without_a_key(self, path, storage, store):
+        flip(path, path.stat().st_size // 2)
+
+        located = locate(storage, str(path.relative_to(store)))
+        proof = verify_snapshot(located, [], level=Level.CHECKSUM)
+
+        assert not proof.holds
+
+    def test_a_damaged_keys_file_does_not_keep_it_from_opening(self, path, verify):
+        Path(f"{path}.keys").write_bytes(b"auto-backup keys 1\nnonsense")
+
+        assert verify().holds
+
+
+class TestWhatIsRaised:
+    def test_another_key_is(self, path, storage, store):
+        located = locate(storage, str(path.relative_to(store)))
+
+        with pytest.raises(WrongKeyError):
+            verify_snapshot(located, [FernetKey.parse(Fernet.generate_key())])
+
+    def test_a_store_that_fails_is(self, source, make_request):
+        class Failing(MemoryStorage):
+            failing = False
+
+            def read_range(self, name, offset, length):
+                if self.failing and offset:
+                    raise StorageError("the line is dead")
+                return super().read_range(name, offset, length)
+
+        storage = Failing()
+        request = make_request(source)
+        report = take_snapshot(request, storage)
+        located = locate(storage, report.name)
+        storage.failing = True
+
+        with pytest.raises(StorageError, match="the line is dead"):
+            verify_snapshot(located, request.identities)
+
+    def test_no_kind_of_damage_is(self, path, verify):
+        whole = path.read_bytes()
+        chance = random.Random(7)
+
+        for _ in range(60):
+            data = bytearray(whole)
+            for _ in range(chance.randrange(1, 4)):
+                at = chance.randrange(len(data))
+                action = chance.choice(["cut", "insert", "remove", "zero", "repeat"])
+                if action == "cut":
+                    del data[max(at, 1) :]
+                elif action == "insert":
+                    data[at:at] = chance.randbytes(chance.randrange(1, 5000))
+                elif action == "remove":
+                    del data[at : at + chance.randrange(1, 5000)]
+                elif action == "zero":
+                    data[at : at + 100] = bytes(100)
+                else:
+                    data[at:at] = data[at : at + 7000]
+            path.write_bytes(data)
+            proof = verify()
+            assert not proof.holds
+            assert all(isinstance(error, IntegrityError) for error in proof.errors)
