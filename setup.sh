@@ -89,8 +89,8 @@ unlock() { exec {lock_fd}<&-; }
 
 # shellcheck disable=SC2317 # trap calls it
 clean_up() { # on every way out, until set-up has succeeded
-  [[ -z $unfinished ]] || rm -rf "$unfinished"
-  [[ -z $log ]] || rm -f "$log"
+  [[ -z $new_venv ]] || rm -rf "$new_venv"
+  rm -f ${log:+"$log"} "$unfinished"
 }
 
 run() { # run WHAT_FAILED COMMAND ...: quiet, unless it fails
@@ -107,19 +107,21 @@ is_sound() { # was .venv made for this place, with a Python that still runs, and
   if [[ -r $venv/.auto-backup-ready ]]; then
     read -r place <"$venv/.auto-backup-ready" || true
   fi
-  [[ $place == "$root" ]] && "$venv/bin/python" -I -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' \
+  [[ $place == "$root" && ! -e $unfinished ]] && "$venv/bin/python" -I -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' \
     >/dev/null 2>&1 </dev/null
 }
 
 make_venv() {
-  if [[ -e $venv && ! -e $venv/pyvenv.cfg && ! -e $venv/bin && -n $(ls -A "$venv") ]]; then
+  if [[ -e $venv && ! -e $venv/pyvenv.cfg && ! -e $unfinished && -n $(ls -A "$venv") ]]; then
     die 1 "error: $venv is not a virtual environment" 'hint: move it away'
   fi
   find_python
   [[ -w $root ]] || die 1 "error: $root is not writable: .venv cannot be made in it"
   say "making .venv with $python"
   rm -rf "$venv"
-  unfinished=$venv
+  new_venv=$venv
+  mkdir "$venv"
+  : >"$unfinished"
   run 'making .venv failed' "$python" -I -m venv "$venv"
 }
 
@@ -131,13 +133,14 @@ set_up() { # set_up STAMP REQUIREMENT
     unlock
     return
   fi
-  log='' unfinished=''
+  log='' new_venv='' unfinished=$venv/.auto-backup-unfinished # is left by what is killed
   trap clean_up EXIT
   log=$(mktemp "${TMPDIR:-/tmp}/auto-backup-setup.XXXXXXXX")
   if ! is_sound; then
     make_venv
   fi
   say 'installing auto-backup and what it needs; this takes a moment'
+  : >"$unfinished"
   rm -f "$venv"/.auto-backup*-ready
   PIP_USER=0 run 'installing failed' "$venv/bin/python" -I -m pip install --quiet --no-input \
     --disable-pip-version-check --editable "$requirement"
@@ -147,7 +150,7 @@ set_up() { # set_up STAMP REQUIREMENT
   fi
   stamp_text >"$venv/.auto-backup-ready"
   stamp_text >"$stamp"
-  rm -f "$log"
+  rm -f "$log" "$unfinished"
   trap - EXIT
   unlock
 }

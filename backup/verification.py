@@ -11,7 +11,7 @@ from hashlib import sha256
 from backup.clock import Clock, system_clock
 from backup.errors import BackupError, DigestError, HeaderError, IntegrityError
 from backup.locating import Located
-from backup.model import Entry, EntryType, path_text
+from backup.model import Entry, path_text
 from backup.snapshot.content import read_content
 from backup.snapshot.frame import Section
 from backup.snapshot.reader import SnapshotReader
@@ -140,12 +140,8 @@ def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> N
 def _check_entry(reader: SnapshotReader, entry: Entry, proof: Proof, opened: set[int]) -> None:
     own = reader.core.id
     try:
-        before = proof.content_bytes
         for data in read_content(reader, entry):
             proof.content_bytes += len(data)
-        length = proof.content_bytes - before
-        if entry.type is EntryType.FILE and length != entry.size and not entry.error:
-            raise DigestError(f"the snapshot holds {length} of its {entry.size} bytes")
         extents = entry.extents or tuple(chunk.extent for chunk in reader.chunks(entry))
         opened.update(extent.frame for extent in extents if extent.snapshot == own)
     except IntegrityError as error:

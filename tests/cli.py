@@ -11,7 +11,9 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from backup.cli import main
@@ -61,6 +63,19 @@ def done(*arguments: object) -> Done:
 def take(*arguments: object) -> Path:
     """Take a snapshot; return its file."""
     return Path(done("--json", "--now", *arguments).json["files"][0])
+
+
+@cache
+def load_all() -> None:
+    """Load what the command loads when it needs it: another user may not be able to."""
+    with TemporaryDirectory() as name:
+        top = Path(name)
+        (top / "file").touch()
+        options = [f"--{one}={top / one}" for one in ("store", "key-file", "state-dir")]
+        done("key", "new", *options)
+        take("--source", top / "file", *options)
+        done("cat", "latest", top / "file", *options)
+        done("restore", "latest", "--target", top / "out", *options)
 
 
 def start(*arguments: object, command: tuple[str, ...] = COMMAND, **options: Any) -> Any:

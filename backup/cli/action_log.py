@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import sys
+from contextlib import suppress
 from datetime import datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from backup.cli.output import json_text
+from backup.cli.output import json_text, print_note
 from backup.clock import Clock, system_clock
 
 LOG_NAME = "backup.log"
@@ -28,8 +30,11 @@ class _Handler(RotatingFileHandler):
             os.fchmod(file.fileno(), 0o600)
         return file
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Go on: a full disk must not end a backup, nor print a traceback."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
+        """Tell it, and go on: a full disk must not end a backup, nor print a traceback."""
+        error = sys.exception()
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        print_note(f"cannot write the log {self.baseFilename}: {reason}")
 
 
 def _open_private(path: str, flags: int) -> int:
@@ -68,7 +73,8 @@ class ActionLog:
 
     def close(self) -> None:
         """Close the file."""
-        self._handler.close()
+        with suppress(OSError):  # what could not be written has been told
+            self._handler.close()
 
     def _write(self, event: str, fields: dict[str, object]) -> None:
         line = {

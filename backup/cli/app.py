@@ -145,6 +145,8 @@ def _parse_and_run(arguments: list[str], call: Invocation) -> int:
     except TyperException as error:
         _tell_usage(error, arguments)
         return error.exit_code
+    if result == _INTERRUPTED:  # what the parser's library makes of Ctrl-C
+        raise KeyboardInterrupt
     return result if isinstance(result, int) and result else call.status
 
 

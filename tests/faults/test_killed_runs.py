@@ -21,6 +21,7 @@ from tests.lister import listing
 
 PROJECT = Path(__file__).parents[2]
 DEEP = os.environ.get("AUTO_BACKUP_TEST_DEPTH") == "deep"
+pytestmark = pytest.mark.timeout(7200 if DEEP else 600)
 CALLS = "open write link unlink mkdir close fsync rename replace pread"
 
 # Counts what the run asks of the system, and ends itself at the given call.

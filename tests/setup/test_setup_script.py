@@ -193,6 +193,15 @@ class TestRepair:
         done = run(moved / "setup.sh", "--version", **UNREACHABLE)
         assert "making .venv" in done.stderr
 
+    def test_what_was_killed_half_way_is_made_anew(self, tmp_path):
+        place = fresh_copy(tmp_path)
+        python = place / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.symlink_to("/bin/true")
+        (place / ".venv" / ".auto-backup-unfinished").touch()
+        done = run(place / "setup.sh", "--version", **UNREACHABLE)
+        assert "making .venv" in done.stderr
+
 
 class TestFailure:
     def test_of_installing_shows_pip_and_leaves_nothing_half_made(self, tmp_path):

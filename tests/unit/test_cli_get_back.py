@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from backup.locating import locate_path
 from backup.snapshot.frame import Section
 from backup.snapshot.recipients import FernetKey
-from tests.cli import done, run, run_on_terminal, run_process, start, take
+from tests.cli import done, load_all, run, run_on_terminal, run_process, start, take
 from tests.lister import listing
 from tests.needs import needs
 
@@ -193,6 +193,7 @@ class TestRestore:
         tree.mkdir()
         (tree / "of-root").write_text("x")
         options = [f"--{name}={open_dir / name}" for name in ("store", "key-file", "state-dir")]
+        load_all()
         with as_nobody():
             done("key", "new", *options)
             take("--source", tree, *options)

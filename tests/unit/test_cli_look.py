@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.cli import done, run, run_process, start, take
+from tests.cli import done, load_all, run, run_process, start, take
 from tests.lister import listing
 
 EVIL = "evil\x1b[31mred\x07\nsecond line\r"
@@ -312,6 +312,7 @@ class TestCat:
         (tree / "closed").write_text("secret")
         (tree / "closed").chmod(stat.S_IWUSR)
         options = [f"--{name}={open_dir / name}" for name in ("store", "key-file", "state-dir")]
+        load_all()
         with as_nobody():
             done("key", "new", *options)
             run("--now", "--source", tree, *options)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.cli import done, run, take
+from tests.cli import done, load_all, run, take
 from tests.lister import listing
 
 TYPES = {"xz": "tar.xz", "zstd": "tar.zst", "gzip": "tar.gz", "bzip2": "tar.bz2", "none": "tar"}
@@ -169,6 +169,16 @@ class TestTheSource:
         assert str(tree / "empty-file") in paths
         assert [path for path in paths if path.startswith(str(store))] == []
 
+    @pytest.mark.parametrize("below", ["", "testhost"])
+    def test_a_store_is_not_saved_into_itself(self, below, tree, store, key_file):
+        take("--source", tree, "--store", store)
+
+        result = run("--now", "--source", store / below, "--store", store)
+
+        assert result.status == 2
+        assert "is the store" in result.err
+        assert len(enc_files(store)) == 1
+
     def test_two_of_one_name_are_two_jobs(self, tmp_path, store, key_file):
         for place in ("one", "two"):
             (tmp_path / place / "data").mkdir(parents=True)
@@ -202,7 +212,7 @@ class TestTheSource:
         (tree / "closed").chmod(0)
         (tree / EVIL).chmod(0)
         options = [f"--{name}={open_dir / name}" for name in ("store", "key-file", "state-dir")]
-        done("key", "new", "--key-file", tree.parent / "unused")  # loads what is to be loaded
+        load_all()
 
         with as_nobody():
             done("key", "new", *options)

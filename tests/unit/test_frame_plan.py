@@ -204,6 +204,15 @@ class TestPlanning:
         assert isinstance(jobs[0].items[0], Range)
         assert sum(sum(job.items[0].lengths) for job in jobs) == 100_000
 
+    def test_the_padding_behind_the_last_chunk_has_its_place(self):
+        lengths = [14_338, 14_336, 14_335]
+        large = file(b"large", sum(lengths))
+
+        jobs = plan([large], lambda _: iter(lengths))
+
+        assert padding(large.size) == 511
+        assert all(plain_bytes(job) <= CAPACITY for job in jobs)
+
     def test_another_name_of_a_large_file_is_small(self):
         large = file(b"a", 100_000, links=2, inode=5)
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import os
 import random
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -22,15 +24,20 @@ from backup.errors import (
 )
 from backup.locating import locate
 from backup.manager import BackupManager, take_snapshot
-from backup.model import path_text
+from backup.manager.run import new_core
+from backup.model import Entry, EntryType, SnapshotKind, path_text
 from backup.restore.manager import RestoreManager
+from backup.snapshot.end import Counts, EndRecord
 from backup.snapshot.frame import Section
-from backup.snapshot.recipients import FernetKey
+from backup.snapshot.index_builder import IndexBuilder
+from backup.snapshot.recipients import FernetKey, make_slots
+from backup.snapshot.writer import SnapshotWriter
 from backup.storage.local import LocalStorage
 from backup.storage.memory import MemoryStorage
 from backup.verification import Level, verify_snapshot
 
 SMALL_CAP = 32 * 1024
+OF_NOTHING = sha256(b"").digest()
 
 
 @pytest.fixture
@@ -240,6 +247,39 @@ class TestDamage:
         for name in (one, two):
             errors = verify_snapshot(locate(storage, name), identities).errors
             assert any(isinstance(error, DigestError) for error in errors)
+
+
+class TestAnEntryWithoutItsContent:
+    """A snapshot may be authentic in every byte and still lack what it speaks of."""
+
+    @pytest.mark.parametrize(
+        ("fields", "holds"),
+        [
+            ({"size": 5}, False),
+            ({"size": 5, "digest": OF_NOTHING}, False),
+            ({"size": 0}, False),
+            ({"size": 0, "digest": OF_NOTHING}, True),
+            ({"size": 5, "error": "changed while it was read"}, True),
+            ({"type": EntryType.DIRECTORY}, True),
+        ],
+    )
+    def test_is_found_unless_it_says_so_itself(self, make_request, source, fields, holds):
+        request, storage = make_request(source), MemoryStorage()
+        core, data_key = new_core(request), bytes(32)
+        slots = make_slots(request.recipients, data_key, core)
+        written = bytearray()
+        writer = SnapshotWriter(written.extend, core, slots, data_key, host_key=request.host_key)
+        builder = IndexBuilder(writer)
+        builder.take([Entry(**{"path": b"x", "type": EntryType.FILE} | fields)])
+        writer.end_archive()
+        record = {"job": "job", "host": "h", "kind": SnapshotKind.FULL, "sources": (b"x",)}
+        writer.finish(EndRecord(counts=Counts(entries=1), pages=builder.write(), **record))
+        storage.upload("x.enc", io.BytesIO(written))
+
+        proof = verify_snapshot(locate(storage, "x.enc"), request.identities)
+
+        assert proof.holds == holds
+        assert all(isinstance(error, IntegrityError) for error in proof.errors)
 
 
 class TestTheFileBesideIt:
