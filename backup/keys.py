@@ -117,6 +117,9 @@ def _write_secret(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the directory of {path}: {error.strerror}") from error
+    try:
         file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(file, content)

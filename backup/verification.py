@@ -126,6 +126,13 @@ def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> N
             HeaderError(f"the header of {proof.name} is damaged; its keys file stands in for it")
         )
     opened: set[int] = set()
+
+    def tell(number: int) -> None:
+        if number not in opened:
+            opened.add(number)
+            on_bytes(reader.rows[number].length)
+
+    reader.on_frame = tell
     done: set[tuple[int, int]] = set()
     for entry in reader.entries():
         proof.entries += 1
@@ -133,31 +140,25 @@ def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> N
             if (entry.filesystem, entry.inode) in done:
                 continue
             done.add((entry.filesystem, entry.inode))
-        _check_entry(reader, entry, proof, opened)
-    _check_other_frames(reader, proof, opened, on_bytes)
+        _check_entry(reader, entry, proof)
+    _check_other_frames(reader, proof, opened)
 
 
-def _check_entry(reader: SnapshotReader, entry: Entry, proof: Proof, opened: set[int]) -> None:
-    own = reader.core.id
+def _check_entry(reader: SnapshotReader, entry: Entry, proof: Proof) -> None:
     try:
         for data in read_content(reader, entry):
             proof.content_bytes += len(data)
-        extents = entry.extents or tuple(chunk.extent for chunk in reader.chunks(entry))
-        opened.update(extent.frame for extent in extents if extent.snapshot == own)
     except IntegrityError as error:
         name_entry(error, entry)
         proof.errors.append(error)
 
 
-def _check_other_frames(
-    reader: SnapshotReader, proof: Proof, opened: set[int], on_bytes: OnBytes
-) -> None:
-    """Open the frames that no content led to: those of links and directories, and the index."""
+def _check_other_frames(reader: SnapshotReader, proof: Proof, opened: set[int]) -> None:
+    """Open the frames that no content led to, such as those of links and directories."""
     for number, row in enumerate(reader.rows):
         if row.section is Section.ABSENT:
             continue
         proof.frames += 1
-        on_bytes(row.length)
         if number in opened:
             continue
         try:

@@ -25,7 +25,8 @@ from backup.cli.progress import ProgressLine
 from backup.errors import ConfigError, RestoreError
 from backup.model import SnapshotKind, path_text
 from backup.restore import RestorePlan, RestoreReport
-from backup.restore.manager import refuse_conflicts, run_restore
+from backup.restore.manager import run_restore
+from backup.restore.plan import refuse_conflicts
 from backup.snapshot.frame import Section
 from backup.wiring import expanded
 

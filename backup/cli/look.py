@@ -33,7 +33,7 @@ from backup.errors import (
 from backup.listing import StoredSnapshot
 from backup.locating import locate
 from backup.model import Entry, EntryType, path_text
-from backup.restore.manager import entry_path
+from backup.restore.plan import entry_path
 from backup.snapshot.content import read_content
 from backup.snapshot.reader import SnapshotReader
 from backup.snapshot.recipients import Identity

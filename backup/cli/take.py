@@ -123,7 +123,9 @@ def _take(
     with ProgressLine(request.job, None, quiet=call.quiet) as line:
         if line.is_shown:
             line.expect(_measure(roots)[1])
-        report = take_snapshot(request, stores[0], on_progress=lambda at: line.set(at.read))
+        report = take_snapshot(
+            request, stores[0], leave_out=stores[1:], on_progress=lambda at: line.set(at.read)
+        )
     failed = _copy(report.name, stores)
     incomplete = bool(report.problems)
     call.status = _SOME_OF_IT if incomplete else 0

@@ -138,7 +138,9 @@ class ContentWriter:
 
     def _tell(self, path: bytes) -> None:
         count = self._counts
-        self._on_progress(Progress(count.entries, count.bytes, self._writer.size, path))
+        under_way = sum(chunk.extent.length for chunk in self._chunks)
+        read = count.bytes + under_way
+        self._on_progress(Progress(count.entries, read, self._writer.size, path))
 
     def _with_first_content(self, entry: Entry, planned: Entry) -> Entry | LargeFile:
         """Give all names of a hard-linked file the content that was stored under the first."""

@@ -24,9 +24,7 @@ def recovery_files() -> dict[str, bytes]:
 
 def differing_files(storage: BaseStorage) -> list[str]:
     """Return the names of those files that are missing in ``storage``, or differ."""
-    return [
-        name for name, content in recovery_files().items() if _stored(storage, name) != content
-    ]
+    return [name for name, content in recovery_files().items() if _stored(storage, name) != content]
 
 
 def place_recovery_files(storage: BaseStorage) -> list[str]:

@@ -51,9 +51,19 @@ class _Place(NamedTuple):
 
 
 def take_snapshot(
-    request: SnapshotRequest, storage: BaseStorage, *, on_progress: OnProgress = no_progress
+    request: SnapshotRequest,
+    storage: BaseStorage,
+    *,
+    leave_out: Sequence[BaseStorage] = (),
+    on_progress: OnProgress = no_progress,
 ) -> SnapshotReport:
     """Take a full snapshot of the request's sources into ``storage``.
+
+    Args:
+        request: What to save, for whom, and how.
+        storage: Where to. Its own directory is left out of the sources.
+        leave_out: Further stores whose directories are left out.
+        on_progress: Is told after every frame.
 
     Raises:
         SourceError: A source is missing, or empty though its last snapshot was not.
@@ -72,7 +82,12 @@ def take_snapshot(
     )
     with storage.create(str(name)) as sink:
         writer, written = write_content(
-            request, core, roots, sink.write, skip=_own_store(storage), on_progress=on_progress
+            request,
+            core,
+            roots,
+            sink.write,
+            skip=_stores_here([storage, *leave_out]),
+            on_progress=on_progress,
         )
         _refuse_empty(roots, written, place.record)
         receipt = sink.seal()
@@ -162,14 +177,14 @@ def _refuse_empty(roots: Sequence[Root], written: Written, before: EndRecord | N
         )
 
 
-def _own_store(storage: BaseStorage) -> list[tuple[int, int]]:
-    root = storage.local_root()
-    if root is None:
-        return []
-    with suppress(OSError):
-        status = os.stat(root)  # noqa: PTH116 - its numbers are what counts
-        return [(status.st_dev, status.st_ino)]
-    return []
+def _stores_here(stores: Sequence[BaseStorage]) -> list[tuple[int, int]]:
+    """Return (device, inode) of the local directories of ``stores``."""
+    found = []
+    for root in filter(None, (store.local_root() for store in stores)):
+        with suppress(OSError):
+            status = os.stat(root)  # noqa: PTH116 - its numbers are what counts
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def _commit(

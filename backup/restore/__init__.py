@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from backup.restore.manager import RestoreManager, RestorePlan, RestoreReport
+from backup.restore.manager import RestoreManager, RestoreReport
+from backup.restore.plan import RestorePlan
 
 __all__ = ["RestoreManager", "RestorePlan", "RestoreReport"]

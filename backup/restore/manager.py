@@ -7,19 +7,19 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backup.clock import Clock, system_clock
 from backup.environment import host_name, key_file_path
-from backup.errors import IntegrityError, RestoreError
+from backup.errors import IntegrityError
 from backup.keys import load_key_file
 from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
 from backup.locating import Located, locate, locate_path
-from backup.model import Entry, EntryType, path_text
-from backup.restore.tree_writer import TreeWriter, check_path
+from backup.model import Entry, EntryType
+from backup.restore.plan import RestorePlan, entry_path, plan_restore, refuse_conflicts
+from backup.restore.tree_writer import TreeWriter
 from backup.snapshot.content import read_content
 from backup.snapshot.names import SUFFIX, slug
 from backup.snapshot.reader import SnapshotReader
@@ -28,26 +28,6 @@ from backup.snapshot.selection import select_entries
 from backup.storage import open_storage
 from backup.storage.base import BaseStorage
 from backup.verification import Level, Proof, name_entry, verify_snapshot
-
-_TOLD = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestorePlan:
-    """What a restore would do. ``paths`` are without leading ``/``; none mean everything.
-
-    ``conflicts`` are paths below the target where something is already; ``incomplete`` are entries
-    whose content the snapshot does not have, with the reason.
-    """
-
-    snapshot: Located
-    target: Path
-    paths: tuple[bytes, ...]
-    entries: int
-    files: int
-    size: int
-    conflicts: tuple[bytes, ...]
-    incomplete: tuple[tuple[bytes, str], ...]
 
 
 @dataclass(kw_only=True)
@@ -164,55 +144,6 @@ class RestoreManager:
         return verify_snapshot(located, self.identities, level=Level.CONTENT, clock=self._clock)
 
 
-def plan_restore(
-    reader: SnapshotReader, located: Located, target: Path, paths: Sequence[bytes]
-) -> RestorePlan:
-    """Return the plan to restore ``paths`` of an opened snapshot below ``target``."""
-    occupied = _occupied(target)
-    entries = files = size = 0
-    conflicts: dict[bytes, None] = {}
-    incomplete = []
-    missing = set(paths)
-    for entry in select_entries(reader, paths):
-        entries += 1
-        missing -= {path for path in missing if _is_within(entry.path, path)}
-        if entry.type is EntryType.FILE:
-            files += 1
-            size += entry.size
-        if entry.error:
-            incomplete.append((entry.path, entry.error))
-        in_the_way = _in_the_way(target, entry) if occupied else None
-        if in_the_way is not None:
-            conflicts[in_the_way] = None
-    if missing:
-        raise RestoreError(
-            f"the snapshot does not hold {path_text(min(missing))}",
-            hint="'auto-backup ls SNAPSHOT' lists what it holds",
-        )
-    return RestorePlan(
-        snapshot=located,
-        target=target,
-        paths=tuple(paths),
-        entries=entries,
-        files=files,
-        size=size,
-        conflicts=tuple(conflicts),
-        incomplete=tuple(incomplete),
-    )
-
-
-def refuse_conflicts(plan: RestorePlan) -> None:
-    """Raise ``RestoreError`` where the plan would meet something that exists."""
-    if not plan.conflicts:
-        return
-    told = ", ".join(path_text(path) for path in plan.conflicts[:_TOLD])
-    more = len(plan.conflicts) - _TOLD
-    raise RestoreError(
-        f"{plan.target} already has {told}" + (f" and {more} more" if more > 0 else ""),
-        hint="nothing has been changed; restore into an empty directory",
-    )
-
-
 def run_restore(
     reader: SnapshotReader, plan: RestorePlan, *, on_restored: OnRestored = _nobody
 ) -> RestoreReport:
@@ -270,47 +201,6 @@ def _restore_file(
     writer.write_file(entry, read_content(reader, entry))
     if entry.links > 1:
         first_names[group] = entry
-
-
-def entry_path(path: str | bytes | os.PathLike[str]) -> bytes:
-    """Return a path as a user types it in the form of ``Entry.path``.
-
-    Raises:
-        UnsafePathError: It leads elsewhere than below the root.
-    """
-    raw = os.path.normpath(os.fsencode(path)).lstrip(b"/")
-    wanted = b"" if raw == b"." else raw
-    check_path(wanted)
-    return wanted
-
-
-def _occupied(target: Path) -> bool:
-    try:
-        with os.scandir(target) as names:
-            return next(names, None) is not None
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise RestoreError(f"cannot restore to {target}: {error.strerror}") from error
-
-
-def _is_within(path: bytes, directory: bytes) -> bool:
-    return not directory or path == directory or path.startswith(directory + b"/")
-
-
-def _in_the_way(target: Path, entry: Entry) -> bytes | None:
-    """Return the first path on the way to ``entry``, or its own, where it cannot be made."""
-    names = entry.path.split(b"/") if entry.path else []
-    for depth in range(1, len(names) + 1):
-        path = b"/".join(names[:depth])
-        try:
-            mode = os.lstat(os.fsencode(target) + b"/" + path).st_mode
-        except OSError:
-            return None  # there is nothing, or it shows when it comes to that
-        merges = depth < len(names) or entry.type is EntryType.DIRECTORY
-        if not (merges and stat.S_ISDIR(mode)):
-            return path
-    return None
 
 
 def _url(backup_dir: str | os.PathLike[str]) -> str | Path:

@@ -43,6 +43,10 @@ def find_nothing(_: Referred) -> None:
     return
 
 
+def _tell_nobody(_: int) -> None:
+    return
+
+
 class SnapshotReader:
     """One snapshot, opened.
 
@@ -73,6 +77,8 @@ class SnapshotReader:
         self._trusted = trusted
         self._find = find
         self._others: dict[bytes, SnapshotReader] = {}
+        self.on_frame: Callable[[int], object] = _tell_nobody
+        """Is told the number of every frame of this file before it is opened."""
         self._pieces: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
 
     def frame(self, number: int) -> bytes:
@@ -88,6 +94,7 @@ class SnapshotReader:
         """Return the uncompressed piece of frame ``number`` of this file."""
         if number >= len(self.rows) or self.rows[number].section is not section:
             raise MalformedError(f"frame {number} is not of the section that was asked for")
+        self.on_frame(number)
         row = self.rows[number]
         compressed = self.compressed_piece(section, number)
         archive = section_archive(self.core.archive, section)
