@@ -90,13 +90,15 @@ unlock() { exec {lock_fd}<&-; }
 # shellcheck disable=SC2317 # trap calls it
 clean_up() { # on every way out, until set-up has succeeded
   [[ -z $new_venv ]] || rm -rf "$new_venv"
-  rm -f ${log:+"$log"} "$unfinished"
+  [[ -z $log ]] || rm -f "$log"
 }
 
 run() { # run WHAT_FAILED COMMAND ...: quiet, unless it fails
-  local what=$1
+  local what=$1 status=0
   shift
-  if ! (cd "$root" && "$@") >"$log" 2>&1 </dev/null; then
+  (cd "$root" && "$@") >"$log" 2>&1 </dev/null || status=$?
+  if ((status != 0)); then
+    ((status > 128)) || rm -f "$unfinished" # it has put things back, unless it was killed
     sed 's/^/    /' "$log" >&2
     die 1 "error: $what"
   fi
@@ -107,8 +109,9 @@ is_sound() { # was .venv made for this place, with a Python that still runs, and
   if [[ -r $venv/.auto-backup-ready ]]; then
     read -r place <"$venv/.auto-backup-ready" || true
   fi
-  [[ $place == "$root" && ! -e $unfinished ]] && "$venv/bin/python" -I -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' \
-    >/dev/null 2>&1 </dev/null
+  [[ $place == "$root" && ! -e $unfinished ]] &&
+    "$venv/bin/python" -I -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' \
+      >/dev/null 2>&1 </dev/null
 }
 
 make_venv() {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backup.errors import RestoreError
+from backup.errors import RestoreError, UnsafePathError
 from backup.locating import Located
 from backup.model import Entry, EntryType, path_text
 from backup.restore.tree_writer import check_path

@@ -190,8 +190,9 @@ class TestRepair:
     def test_a_checkout_that_was_moved_gets_its_own(self, ready, tmp_path):
         moved = tmp_path / "moved out"
         shutil.copytree(ready.place, moved, symlinks=True)
-        done = run(moved / "setup.sh", "--version", **UNREACHABLE)
-        assert "making .venv" in done.stderr
+        python = python_that_prints(tmp_path, "good /bin/false")
+        done = run(moved / "setup.sh", "--version", PYTHON=str(python))
+        assert "making .venv with /bin/false" in done.stderr
 
     def test_what_was_killed_half_way_is_made_anew(self, tmp_path):
         place = fresh_copy(tmp_path)
@@ -199,8 +200,9 @@ class TestRepair:
         python.parent.mkdir(parents=True)
         python.symlink_to("/bin/true")
         (place / ".venv" / ".auto-backup-unfinished").touch()
-        done = run(place / "setup.sh", "--version", **UNREACHABLE)
-        assert "making .venv" in done.stderr
+        new = python_that_prints(tmp_path, "good /bin/false")
+        done = run(place / "setup.sh", "--version", PYTHON=str(new))
+        assert "making .venv with /bin/false" in done.stderr
 
 
 class TestFailure:
