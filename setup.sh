@@ -48,8 +48,7 @@ else:
 '
 
 find_python() { # sets $python
-  # First those for which every dependency has a compiled wheel: fastcdc has none for 3.13 and 3.14.
-  local candidates=(python3.12 python3.11 python3.14 python3.13 python3) candidate answer
+  local candidates=(python3.14 python3.13 python3.12 python3.11 python3) candidate answer
   local bare='' old='' wanted='Python 3.11 or newer'
   if [[ -n ${PYTHON:-} ]]; then
     candidates=("$PYTHON")
@@ -147,10 +146,6 @@ set_up() { # set_up STAMP REQUIREMENT
   rm -f "$venv"/.auto-backup*-ready
   PIP_USER=0 run 'installing failed' "$venv/bin/python" -I -m pip install --quiet --no-input \
     --disable-pip-version-check --editable "$requirement"
-  if ! "$venv/bin/python" -I -c 'import fastcdc.fastcdc_cy' >/dev/null 2>&1 </dev/null; then
-    say 'warning: fastcdc was installed without its compiled part: large files cannot be saved'
-    say 'hint: rm -r .venv, then PYTHON=python3.12 ./setup.sh; or apt install gcc python3-dev first'
-  fi
   stamp_text >"$venv/.auto-backup-ready"
   stamp_text >"$stamp"
   rm -f "$log" "$unfinished"

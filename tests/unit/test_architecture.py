@@ -25,7 +25,7 @@ LOADED_WHEN_USED = {
     "botocore",
     "cryptography.hazmat.primitives.hpke",
     "daemon",
-    "fastcdc",
+    "pyfastcdc",
     "platformdirs",
     "rich",
     "schedule",

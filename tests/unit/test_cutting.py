@@ -147,11 +147,11 @@ def test_without_the_compiled_cutter_nothing_is_cut_slowly_in_silence(monkeypatc
     real = builtins.__import__
 
     def without(name, *arguments, **named):
-        if name.startswith("fastcdc"):
+        if name.startswith("pyfastcdc"):
             raise ImportError(name)
         return real(name, *arguments, **named)
 
-    monkeypatch.delitem(sys.modules, "fastcdc.fastcdc_cy", raising=False)
+    monkeypatch.delitem(sys.modules, "pyfastcdc", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
 
     with pytest.raises(BackupError, match="compiled part") as caught:
