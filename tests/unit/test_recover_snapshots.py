@@ -91,3 +91,50 @@ def test_the_documents_tell_the_digest_that_a_copy_must_have():
 
     assert told is not None
     assert told[1] == hashlib.sha256((ROOT / "backup" / "recover.py").read_bytes()).hexdigest()
+
+
+class TestThePage:
+    """The program in docs/RECOVERY.md, as it stands there."""
+
+    @pytest.fixture
+    def page(self, tmp_path):
+        text = (ROOT / "docs" / "RECOVERY.md").read_text()
+        path = tmp_path / "page.py"
+        path.write_text(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+        return path
+
+    def run(self, page, snapshot, tmp_path, key):
+        (tmp_path / "key").write_text(key)
+        call = [sys.executable, "-I", page, snapshot, tmp_path / "key"]
+        return subprocess.run(call, capture_output=True, check=False)
+
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    def test_it_writes_an_archive_that_tar_extracts(self, tmp_path, tree, key, page, compression):
+        flag = {
+            "xz": "-J",
+            "zstd": "--zstd",
+            "gzip": "-z",
+            "bzip2": "-j",
+            "none": "--no-same-owner",
+        }
+        manager = BackupManager(tree, tmp_path / "store", key, compression=compression)
+        snapshot = manager.create_snapshot()
+        back = tmp_path / "back"
+        back.mkdir()
+
+        result = self.run(page, snapshot, tmp_path, key)
+        tar = ["tar", "-x", flag[compression], "-p", "-C", back]
+        subprocess.run(tar, input=result.stdout, check=True)
+
+        assert result.returncode == 0, result.stderr
+        assert listing(back / str(tree).lstrip("/")) == listing(tree)
+
+    def test_it_refuses_what_was_cut_or_changed(self, tmp_path, tree, key, page):
+        snapshot = Path(BackupManager(tree, tmp_path / "store", key).create_snapshot())
+        raw = snapshot.read_bytes()
+        changed = bytearray(raw)
+        changed[len(raw) // 3] ^= 1
+
+        for wrong in (raw[: len(raw) // 2], raw[:100], bytes(changed), raw[:300] + raw[301:]):
+            snapshot.write_bytes(wrong)
+            assert self.run(page, snapshot, tmp_path, key).returncode != 0

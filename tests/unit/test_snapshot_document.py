@@ -27,6 +27,7 @@ from backup.snapshot.token import OVERHEAD, token_length
 from backup.snapshot.writer import END_OF_ARCHIVE
 from tests.vectors.forge import KEY, Forge
 from tests.vectors.reading import read_vector
+from tests.vectors.worked_example import worked_example
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "FORMAT.md").read_text()
@@ -289,3 +290,9 @@ class TestWhatAReaderMustRefuse:
     def test_a_core_line_longer_than_its_cap_is_refused(self):
         with pytest.raises(HeaderError):
             header.parse_core(b" " * (header.CORE_CAP + 1))
+
+
+def test_the_worked_example_is_what_the_vector_holds():
+    text = (ROOT / "docs" / "FORMAT.md").read_text()
+
+    assert worked_example() in text
