@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +25,7 @@ from backup.keys import load_or_create_host_key
 from backup.manager import Problem, SnapshotReport, SnapshotRequest, take_snapshot
 from backup.manager.copying import copy_snapshot
 from backup.manager.naming import default_job
+from backup.manager.own_stores import refuse_stores
 from backup.model import Entry, path_text
 from backup.snapshot.compression import archive_type, check_level
 from backup.snapshot.names import check_word
@@ -77,7 +77,7 @@ def backup(
     source = [Path(expanded(str(path))) for path in source]
     roots = prepare_roots(source)
     stores = call.settings.open_stores()
-    _refuse_stores(roots, stores)
+    refuse_stores(roots, stores)
     if call.dry_run:
         _tell_plan(call, roots, stores)
         return
@@ -95,18 +95,6 @@ def backup(
         level=level,
     )
     _take(call, request, roots, stores)
-
-
-def _refuse_stores(roots: Sequence[Root], stores: Sequence[BaseStorage]) -> None:
-    """Refuse to save a store into itself, which would leave out all there is."""
-    for place in filter(None, (store.local_root() for store in stores)):
-        path = os.fsencode(os.path.realpath(place)).lstrip(b"/")
-        for root in roots:
-            if (root.path + b"/").startswith(path + b"/"):
-                raise ConfigError(
-                    f"the source {path_text(root.path)} is the store {place}, or lies in it",
-                    hint="name another --store, or what the store is to hold",
-                )
 
 
 def _take(

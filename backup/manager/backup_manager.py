@@ -63,7 +63,7 @@ class BackupManager:
         on_progress: OnProgress = no_progress,
     ) -> None:
         self.last_report: SnapshotReport | None = None
-        self._source = os.fspath(source_dir)
+        self._source = os.fspath(Path(source_dir).absolute())  # programs may move later
         self._storage = open_storage(_store_of(backup_dir))
         self._key = _key_of(secret_key)
         self._keep = keep

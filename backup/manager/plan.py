@@ -84,7 +84,7 @@ class _Planner:
     def take(self, entry: Entry) -> Iterator[FrameJob]:
         member = self._as_member(entry)
         cost = size_bound(member)
-        if cost > self._capacity:
+        if cost > self._capacity and entry.type is EntryType.FILE and member.hardlink_to is None:
             yield from self._take_large(member.entry, _header_bound(member))
             return
         if self._size + cost > self._capacity - self._capacity // _GROWTH:

@@ -6,7 +6,6 @@ durable and read back under a name that nobody lists, then the files beside it, 
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from backup.locating import locate
 from backup.manager.committing import commit_with
 from backup.manager.content import ContentWriter, Written
 from backup.manager.frame_job import FrameWorker
+from backup.manager.own_stores import directories_of, refuse_stores
 from backup.manager.recovery_files import place_recovery_files
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
 from backup.model import ID_BYTES, SnapshotKind, path_text
@@ -66,6 +66,7 @@ def take_snapshot(
         on_progress: Is told after every frame.
 
     Raises:
+        ConfigError: A source is a store, or lies in one.
         SourceError: A source is missing, or empty though its last snapshot was not.
         SecretKeyError: There is nobody to seal it for.
         StorageError: It could not be stored; nothing that looks finished is left.
@@ -73,6 +74,8 @@ def take_snapshot(
     check_word(request.host, "host")
     check_word(request.job, "job")
     roots = prepare_roots(request.sources)
+    stores = [storage, *leave_out]
+    refuse_stores(roots, stores)
     started = request.clock()
     _clear_away(storage, request, started)
     place = _find_place(storage, request)
@@ -86,7 +89,7 @@ def take_snapshot(
             core,
             roots,
             sink.write,
-            skip=_stores_here([storage, *leave_out]),
+            skip=directories_of(stores),
             on_progress=on_progress,
         )
         _refuse_empty(roots, written, place.record)
@@ -175,16 +178,6 @@ def _refuse_empty(roots: Sequence[Root], written: Written, before: EndRecord | N
             f"{path_text(roots[0].path)} is empty, and was not in its last snapshot",
             hint="is the disk mounted? if it is meant to be empty, use another --job",
         )
-
-
-def _stores_here(stores: Sequence[BaseStorage]) -> list[tuple[int, int]]:
-    """Return (device, inode) of the local directories of ``stores``."""
-    found = []
-    for root in filter(None, (store.local_root() for store in stores)):
-        with suppress(OSError):
-            status = os.stat(root)  # noqa: PTH116 - its numbers are what counts
-            found.append((status.st_dev, status.st_ino))
-    return found
 
 
 def _commit(

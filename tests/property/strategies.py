@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from backup.model import (
@@ -21,9 +20,6 @@ from backup.snapshot.end import Counts, EndRecord, FileSystem, Referred
 from backup.snapshot.header import LARGEST_FRAME_CAP, SMALLEST_FRAME_CAP, make_core
 from backup.snapshot.index import Reference
 from backup.snapshot.token import TokenKey
-
-settings.register_profile("snapshot", deadline=None)  # a busy machine is no failure
-settings.load_profile("snapshot")
 
 I64 = st.integers(-(2**63), 2**63 - 1)
 COUNTS = st.integers(0, 2**63 - 1)

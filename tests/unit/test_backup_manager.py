@@ -322,6 +322,25 @@ class TestWhatIsLeftOut:
 
 
 class TestSourcesThatCannotBeRead:
+    def test_a_store_is_not_saved_into_itself(self, tmp_path, key):
+        store = tmp_path / "store"
+        (store / "inside").mkdir(parents=True)
+
+        for source in (store, store / "inside"):
+            with pytest.raises(ConfigError, match="is the store"):
+                BackupManager(source, store, key).create_snapshot()
+
+        assert list(store.rglob("*.enc")) == []
+
+    def test_a_source_stays_what_it_was_when_the_program_moves(
+        self, tree, store, key, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tree.parent)
+        manager = BackupManager(tree.name, store, key)
+        monkeypatch.chdir("/")
+
+        assert Path(manager.create_snapshot()).exists()
+
     def test_a_missing_source_is_an_error_and_nothing_is_stored(self, tmp_path, store, key):
         manager = BackupManager(tmp_path / "absent", store, key)
 
