@@ -160,7 +160,8 @@ def decrypt(
     snapshot: Annotated[str, SNAPSHOT],
 ) -> None:
     """Write a snapshot's plain archive to standard output: decrypt latest | tar xJ."""
-    reader = invocation(context).open(snapshot)
+    call = invocation(context)
+    reader = call.open(snapshot)
     if is_terminal():
         raise ConfigError(
             "the archive is not for a terminal",
@@ -172,6 +173,11 @@ def decrypt(
             f"the archive of this {reader.record.kind} snapshot holds only what was added",
             hint="use restore, which knows where all the rest is",
         )
+    call.start_action("decrypt", snapshot=reader.core.id.hex())
+    size = 0
     for number, row in enumerate(reader.rows):
         if row.section is Section.ARCHIVE:
-            print_bytes(reader.compressed_piece(Section.ARCHIVE, number))
+            piece = reader.compressed_piece(Section.ARCHIVE, number)
+            print_bytes(piece)
+            size += len(piece)
+    call.end_action("done", size=size, exit_status=0)

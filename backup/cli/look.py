@@ -242,8 +242,10 @@ def cat(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A file in it.")],
 ) -> None:
     """Write one file of a snapshot to standard output."""
+    call = invocation(context)
     wanted = entry_path(path)
-    reader = invocation(context).open(snapshot)
+    reader = call.open(snapshot)
+    call.start_action("cat", snapshot=reader.core.id.hex(), path=path_text(wanted))
     entry = next((one for one in select_entries(reader, [wanted]) if one.path == wanted), None)
     if entry is None:
         raise _not_held(wanted)
@@ -255,3 +257,4 @@ def cat(
             raise RestoreError(f"the content of {path_text(wanted)} was not saved: {entry.error}")
     for data in read_content(reader, entry):
         print_bytes(data)
+    call.end_action("done", size=entry.size, exit_status=0)

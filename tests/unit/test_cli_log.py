@@ -65,11 +65,13 @@ class TestWhatIsLogged:
         take("--source", tree, "--store", store)
         done("verify", "-s", store)
         done("restore", "latest", "--target", tmp_path / "out", "-s", store)
+        done("decrypt", "latest", "-s", store)
+        done("cat", "latest", next(path for path in tree.rglob("*") if path.is_file()), "-s", store)
 
         told = [(line["action"], line["event"]) for line in lines_of(state / LOG_NAME)]
         assert told == [
             (action, event)
-            for action in ("key new", "backup", "verify", "restore")
+            for action in ("key new", "backup", "verify", "restore", "decrypt", "cat")
             for event in ("start", "end")
         ]
         assert {line.get("status", "done") for line in lines_of(state / LOG_NAME)} == {"done"}
@@ -81,7 +83,6 @@ class TestWhatIsLogged:
         for arguments in (
             ["snapshots"],
             ["ls", "latest"],
-            ["decrypt", "latest"],
             ["key", "show"],
             ["key", "list"],
             ["restore", "latest", "--target", tmp_path / "out", "-n"],
@@ -192,7 +193,7 @@ class TestTheFile:
         (tmp_path / "file").touch()
         state = tmp_path / "file" / "state"
 
-        for arguments in (["snapshots"], ["ls", "latest"], ["decrypt", "latest"], ["key", "list"]):
+        for arguments in (["snapshots"], ["ls", "latest"], ["key", "list"]):
             assert run(*arguments, "-s", store, "--state-dir", state).err in {
                 "",
                 f"auto-backup: 1 snapshot in {store}\n",
