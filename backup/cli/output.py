@@ -125,6 +125,8 @@ def print_error(error: BackupError) -> None:
 
 
 def _tell(line: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # the two may go to the same place
+        sys.stdout.flush()
     with suppress(OSError):  # where nobody listens, nobody can be told
         sys.stderr.write(line + "\n")
 

@@ -65,6 +65,7 @@ class ContentWriter:
         self._problems: list[Problem] = []
         self._skipped: list[Problem] = []
         self._contents: dict[tuple[int, int], Entry | LargeFile] = {}
+        self._lost: set[tuple[int, int]] = set()
         self._chunks: list[Chunk] = []
         self._range_errors: list[str] = []
 
@@ -102,7 +103,9 @@ class ContentWriter:
     def _walk(self) -> Iterator[Entry]:
         for found in self._walker:
             if isinstance(found, Entry):
-                yield found
+                # Where the first name of a file could not be read, the next one is.
+                lost = (found.filesystem, found.inode) in self._lost
+                yield replace(found, links=1) if lost else found
             elif found.is_error:
                 self._problems.append(Problem(found.path, found.reason))
             else:
@@ -146,6 +149,10 @@ class ContentWriter:
         """Give all names of a hard-linked file the content that was stored under the first."""
         if planned.links <= 1 or planned.type is not EntryType.FILE:
             return entry
+        if entry.inode == planned.inode and entry.links == 1:
+            return entry  # it was read on its own
+        if entry.error and not entry.digest:
+            self._lost.add((planned.filesystem, planned.inode))
         # Another file may have the first name by now: then nobody has read what the others name.
         own = entry if entry.inode == planned.inode else replace(planned, error=CHANGED)
         first = self._contents.setdefault((planned.filesystem, planned.inode), own)

@@ -70,11 +70,18 @@ class FrameWorker:
         plain = bytearray()
         outcomes: list[Outcome] = []
         spare = self._spare(job)
-        for item in job.items:
-            if isinstance(item, Range):
-                outcomes.append(self._add_range(plain, item, job.number))
+        lost: set[tuple[int, int]] = set()
+        for given in job.items:
+            if isinstance(given, Range):
+                outcomes.append(self._add_range(plain, given, job.number))
                 continue
+            item = given
+            if (given.entry.filesystem, given.entry.inode) in lost:
+                item = _with_own_content(given, spare)
+                spare -= size_bound(item) - size_bound(given)
             entry = self._add_member(plain, item, job.number, spare)
+            if entry.error and not entry.digest:
+                lost.add((item.entry.filesystem, item.entry.inode))
             spare -= max(entry.size - item.entry.size, 0)
             outcomes.append(entry)
         piece = make_piece(self._core.archive, self._level, plain)
@@ -166,6 +173,12 @@ class FrameWorker:
         if len(data) != length:
             return memoryview(data.ljust(length, b"\0")), CHANGED
         return memoryview(data), "" if steady else CHANGED
+
+
+def _with_own_content(item: Member, spare: int) -> Member:
+    """Let another name of a file be read where its first name could not, if there is room."""
+    alone = Member(replace(item.entry, links=1))
+    return alone if size_bound(alone) - size_bound(item) <= spare else item
 
 
 def is_racy(entry: Entry) -> bool:

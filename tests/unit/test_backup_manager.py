@@ -701,6 +701,25 @@ class TestSourcesThatChangeMeanwhile:
             assert entry.error or data in {content, now}, path
         assert report.counts.errors == len(report.problems)
 
+    @pytest.mark.parametrize("far_apart", [False, True])
+    def test_where_the_first_name_is_gone_the_others_have_the_content(
+        self, source, reads, take, far_apart
+    ):
+        (source / "a").write_text("read first")
+        first, second, third = source / "b", source / "y", source / "z"
+        first.write_text("content of three names")
+        second.hardlink_to(first)
+        third.hardlink_to(first)
+        if far_apart:
+            (source / "c").write_bytes(os.urandom(SMALL_CAP - 6000))
+        reads.before(source / "a", first.unlink)
+
+        _, found = take()
+
+        assert found["b"][0].error
+        for name in ("y", "z"):
+            assert (found[name][0].error, found[name][1]) == ("", b"content of three names")
+
     def test_an_inode_that_serves_another_file_by_now_does_not_join_the_two(
         self, source, reads, take
     ):
