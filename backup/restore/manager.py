@@ -17,7 +17,7 @@ from backup.errors import IntegrityError
 from backup.keys import load_key_file
 from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
 from backup.locating import Located, locate, locate_path
-from backup.model import Entry, EntryType
+from backup.model import Entry, EntryType, SnapshotKind
 from backup.restore.plan import RestorePlan, entry_path, plan_restore, refuse_conflicts
 from backup.restore.tree_writer import TreeWriter
 from backup.snapshot.content import read_content
@@ -28,6 +28,11 @@ from backup.snapshot.selection import select_entries
 from backup.storage import open_storage
 from backup.storage.base import BaseStorage
 from backup.verification import Level, Proof, name_entry, verify_snapshot
+
+_WITHOUT_INDEX = (
+    "the index is damaged, the archive need not be: 'auto-backup decrypt SNAPSHOT | tar x' (with J,"
+    " z, j or --zstd by its name) gets out what it holds"
+)
 
 
 @dataclass(kw_only=True)
@@ -106,10 +111,17 @@ class RestoreManager:
         Raises:
             SnapshotNotFoundError: There is no such snapshot.
             RestoreError: It does not hold one of ``paths``.
+            IntegrityError: Its header, its end or its index is damaged.
         """
         located = self.locate(snapshot)
         reader = located.open(self.identities)
-        return plan_restore(reader, located, Path(target), [entry_path(path) for path in paths])
+        wanted = [entry_path(path) for path in paths]
+        try:
+            return plan_restore(reader, located, Path(target), wanted)
+        except IntegrityError as error:
+            if reader.record.kind is SnapshotKind.FULL:
+                error.hint = error.hint or _WITHOUT_INDEX
+            raise
 
     def restore(
         self,

@@ -230,6 +230,25 @@ class TestDecrypt:
         expected = {os.fsencode(tree) + (b"/" + path if path else b"") for path in listing(tree)}
         assert names == expected
 
+    def test_it_gets_out_what_a_damaged_index_keeps_restore_from(
+        self, tree, store, snapshot, target, key
+    ):
+        rows = locate_path(snapshot).open([FernetKey.parse(key)]).rows
+        index = next(row for row in rows if row.section is Section.INDEX)
+        with snapshot.open("r+b") as file:
+            file.seek(index.offset + 100)
+            file.write(b"\0" * 50)
+        target.mkdir()
+
+        refused = run("restore", "latest", "--target", target, "-s", store)
+        archive = done("decrypt", "latest", "-s", store).raw
+        untar = ["tar", "-xpJ", "--numeric-owner", "-C", str(target)]
+        subprocess.run(untar, input=archive, check=True)
+
+        assert refused.status == 13
+        assert "'auto-backup decrypt SNAPSHOT | tar x'" in refused.err
+        assert listing(below(target, tree)).keys() == listing(tree).keys()
+
     def test_a_terminal_is_refused(self, store, snapshot):
         status, shown = run_on_terminal("decrypt", "latest", "-s", store)
 
