@@ -788,13 +788,13 @@ class TestTargetsThatRefuse:
     ):
         if os.geteuid() != 0:
             pytest.skip("only root can mount a small file system")
+        (tree / "large").write_bytes(os.urandom(2 * MIB))
+        take(tree)
         small = tmp_path / "small"
         small.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
             pytest.skip("cannot mount a small file system")
-        (tree / "large").write_bytes(os.urandom(2 * MIB))
-        take(tree)
 
         try:
             with pytest.raises(RestoreError, match="No space left"):
