@@ -20,13 +20,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _mend_streams()
     try:
-        return _run(arguments)
+        return _run(arguments, alone=argv is None)
     except KeyboardInterrupt:  # while the program was being loaded
         sys.stderr.write("auto-backup: interrupted\n")
         return _INTERRUPTED
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], *, alone: bool) -> int:
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     # Answered before anything heavy is imported.
@@ -40,7 +40,7 @@ def _run(arguments: list[str]) -> int:
         return _say(HELP) or (0 if arguments else _USAGE)
     from backup.cli.app import run  # noqa: PLC0415
 
-    return run(arguments)
+    return run(arguments, alone=alone)
 
 
 def _mend_streams() -> None:

@@ -102,9 +102,14 @@ def _path(given: Path | None) -> Path | None:
     return None if given is None else Path(expanded(str(given)))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command with ``arguments`` and return its exit status."""
-    call = Invocation()
+def run(arguments: Sequence[str], *, alone: bool = False) -> int:
+    """Run the command with ``arguments`` and return its exit status.
+
+    Args:
+        arguments: What the user typed.
+        alone: Whether this process ends with the command, and so may give up rights for good.
+    """
+    call = Invocation(alone=alone)
     with _interrupted_by_sigterm():
         status = _guarded(arguments, call)
         call.end_action("done" if status == 0 else "failed", exit_status=status)

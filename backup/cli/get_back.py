@@ -70,7 +70,9 @@ def restore(
     started = time.monotonic()
     with ProgressLine("restoring", plan.size, quiet=call.quiet) as line:
         reader = plan.snapshot.open(manager.identities)
-        report = run_restore(reader, plan, on_restored=lambda at, _: line.set(at.size))
+        report = run_restore(
+            reader, plan, confined=call.alone, on_restored=lambda at, _: line.set(at.size)
+        )
     call.status = _DAMAGED if report.damaged else _SOME_OF_IT if report.problems else 0
     call.end_action(
         "damaged" if report.damaged else "incomplete" if report.problems else "done",
@@ -125,6 +127,7 @@ def _tell_report(
                 "files": report.files,
                 "bytes": report.size,
                 "seconds": round(seconds, 3),
+                "confined": report.confined,
                 "damaged": [error.message for error in report.damaged],
                 "problems": [
                     {"path": path_text(path), "reason": reason} for path, reason in report.problems

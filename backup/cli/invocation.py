@@ -29,7 +29,10 @@ _LATEST = "latest"
 
 @dataclass
 class Invocation:
-    """One call of the command; ``status`` is what it exits with when nothing raises."""
+    """One call of the command; ``status`` is what it exits with when nothing raises.
+
+    ``alone`` tells whether the process ends with it.
+    """
 
     settings: Settings = field(default_factory=Settings)
     json: bool = False
@@ -37,6 +40,7 @@ class Invocation:
     verbose: bool = False
     dry_run: bool = False
     log_file: Path | None = None
+    alone: bool = False
     status: int = 0
     action: str = ""
     _log: ActionLog | None = None

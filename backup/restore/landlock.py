@@ -41,8 +41,9 @@ def landlock_version() -> int:
 def confine(target: int | Path) -> bool:
     """Let this thread, and what it starts, change files below ``target`` only, for good.
 
-    Meant for a child process, before it starts threads. Writing, creating, removing, linking and
-    renaming are refused elsewhere, to root as well; truncating is from version 3 of Landlock on.
+    Meant for a process whose last work this is; the null device stays writable. Writing, creating,
+    removing, linking and renaming are refused elsewhere, to root as well; truncating is from
+    version 3 of Landlock on.
     Reading stays allowed everywhere, and so do descriptors that are open already. Landlock does not
     know changes of mode, owner, times and attributes. No program started from here gains rights by
     a setuid bit.
@@ -79,6 +80,7 @@ def _restrict(target: int | Path, rights: int) -> None:
     ruleset = _syscall(_CREATE_RULESET, ctypes.byref(attributes), size, 0)
     try:
         _allow(ruleset, target, rights)
+        _allow(ruleset, Path(os.devnull), rights & (_WRITE_FILE | _TRUNCATE))
         _prctl(_SET_NO_NEW_PRIVS, 1)
         _syscall(_RESTRICT_SELF, ruleset, 0)
     finally:

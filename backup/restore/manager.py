@@ -18,6 +18,7 @@ from backup.keys import load_key_file
 from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
 from backup.locating import Located, locate, locate_path
 from backup.model import Entry, EntryType, SnapshotKind
+from backup.restore.landlock import confine
 from backup.restore.plan import RestorePlan, entry_path, plan_restore, refuse_conflicts
 from backup.restore.tree_writer import TreeWriter
 from backup.snapshot.content import read_content
@@ -40,7 +41,8 @@ class RestoreReport:
     """What a restore did.
 
     ``damaged`` was not restored because stored bytes are not those that were saved; ``problems``
-    is what could not be restored as it was, each with its reason.
+    is what could not be restored as it was, each with its reason. ``confined`` tells whether the
+    kernel kept this process from writing anywhere else.
     """
 
     entries: int = 0
@@ -48,6 +50,7 @@ class RestoreReport:
     size: int = 0
     damaged: list[IntegrityError] = field(default_factory=list)
     problems: list[tuple[bytes, str]] = field(default_factory=list)
+    confined: bool = False
 
 
 OnRestored = Callable[[RestoreReport, bytes], None]
@@ -157,12 +160,24 @@ class RestoreManager:
 
 
 def run_restore(
-    reader: SnapshotReader, plan: RestorePlan, *, on_restored: OnRestored = _nobody
+    reader: SnapshotReader,
+    plan: RestorePlan,
+    *,
+    confined: bool = False,
+    on_restored: OnRestored = _nobody,
 ) -> RestoreReport:
-    """Do what ``plan`` says; damaged contents are left out and reported."""
+    """Do what ``plan`` says; damaged contents are left out and reported.
+
+    Args:
+        reader: The snapshot.
+        plan: What to restore, and where to.
+        confined: Let this process write nowhere else from now on, for good, where the kernel can.
+        on_restored: Is told after every entry.
+    """
     report = RestoreReport()
     first_names: dict[tuple[int, int], Entry] = {}
     with TreeWriter(plan.target) as writer:
+        report.confined = confined and confine(plan.target)
         for entry in select_entries(reader, plan.paths):
             try:
                 _restore_entry(reader, writer, entry, first_names, report)
