@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from backup.errors import BackupError, IntegrityError, SnapshotNotFoundError
-from backup.locating import StoredFileSource, locate
+from backup.errors import IntegrityError, SecretKeyError, SnapshotNotFoundError
+from backup.locating import Located, StoredFileSource, locate
 from backup.model import ArchiveType, SnapshotKind
 from backup.snapshot.header import Header
 from backup.snapshot.names import SUFFIX, SnapshotName, parse_name
@@ -125,18 +125,29 @@ def _describe(storage: BaseStorage, name: str, size: int, hint: SnapshotName) ->
     )
 
 
-def newest_header(
-    storage: BaseStorage, host: str, job: str, identities: Sequence[Identity]
-) -> Header | None:
-    """Return the authenticated header with the highest sequence number of a job.
+class Newest(NamedTuple):
+    """The newest snapshot of a job, and its header, authenticated."""
 
-    Snapshots that do not open with ``identities`` are passed over: their headers could say
-    anything.
+    located: Located
+    header: Header
+
+
+def find_newest(
+    storage: BaseStorage, host: str, job: str, identities: Sequence[Identity]
+) -> Newest | None:
+    """Return the newest snapshot of a job that opens with ``identities``.
+
+    The others are passed over: their headers could say anything.
+
+    Raises:
+        StorageError: The store does not answer. Who took that for "there is none" would begin a
+            second chain.
     """
     for stored in reversed(list_snapshots(storage, host=host, job=job)):
-        with suppress(BackupError):
+        with suppress(IntegrityError, SecretKeyError, SnapshotNotFoundError):
             located = locate(storage, stored.name)
-            return authenticate_header(located.source, identities, located.keys_file).header
+            opened = authenticate_header(located.source, identities, located.keys_file)
+            return Newest(located, opened.header)
     return None
 
 

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from backup.errors import IntegrityError, SourceError, StorageError
-from backup.listing import list_snapshots, newest_header
-from backup.locating import locate
+from backup.listing import find_newest
 from backup.manager.committing import commit_with
 from backup.manager.content import ContentWriter, Written
 from backup.manager.frame_job import FrameWorker
@@ -153,19 +152,14 @@ def new_core(request: SnapshotRequest) -> Core:
 
 
 def _find_place(storage: BaseStorage, request: SnapshotRequest) -> _Place:
-    header = newest_header(storage, request.host, request.job, request.identities)
-    if header is None:
+    newest = find_newest(storage, request.host, request.job, request.identities)
+    if newest is None:
         return _Place(secrets.token_bytes(ID_BYTES), 1, None, None)
-    core = header.core
-    return _Place(core.chain, core.sequence + 1, core.digest, _record_of(storage, request, core))
-
-
-def _record_of(storage: BaseStorage, request: SnapshotRequest, core: Core) -> EndRecord | None:
-    for stored in list_snapshots(storage, host=request.host, job=request.job):
-        if stored.id == core.id.hex():
-            with suppress(IntegrityError):
-                return locate(storage, stored.name).open(request.identities).record
-    return None
+    core = newest.header.core
+    record = None
+    with suppress(IntegrityError):
+        record = newest.located.open(request.identities).record
+    return _Place(core.chain, core.sequence + 1, core.digest, record)
 
 
 def _refuse_empty(roots: Sequence[Root], written: Written, before: EndRecord | None) -> None:

@@ -9,8 +9,8 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.errors import SnapshotNotFoundError
-from backup.listing import Placed, by_age, find_snapshot, list_snapshots, newest_header
+from backup.errors import SnapshotNotFoundError, StorageError
+from backup.listing import Placed, by_age, find_newest, find_snapshot, list_snapshots
 from backup.locating import locate, locate_path
 from backup.manager import take_snapshot
 from backup.model import ArchiveType, SnapshotKind
@@ -183,7 +183,7 @@ class TestAges:
         assert sorted(places, key=ages.__getitem__) == places
 
 
-class TestNewestHeader:
+class TestTheNewest:
     def test_it_is_the_last_one_that_opens(self, storage, take, make_request, source):
         request = make_request(source)
         other = FernetKey.parse(Fernet.generate_key())
@@ -192,15 +192,34 @@ class TestNewestHeader:
         take(recipients=[other], identities=[other])
         put(storage, "testhost/job/job-20301119T010203Z-abcd-full.tar.gz.enc")
 
-        header = newest_header(storage, "testhost", "job", request.identities)
+        header = find_newest(storage, "testhost", "job", request.identities).header
 
         assert header.core.sequence == 2
         assert header.core.id.hex()[:4] in mine
 
+    def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(
+        self, take, storage, make_request, source, monkeypatch
+    ):
+        take()
+        request = make_request(source)
+        reads = []
+
+        def answer_once(name, offset, length):
+            reads.append(name)
+            if len(reads) > 1:
+                raise StorageError("the line is dead")
+            return real(name, offset, length)
+
+        real = storage.read_range
+        monkeypatch.setattr(storage, "read_range", answer_once)
+
+        with pytest.raises(StorageError, match="the line is dead"):
+            find_newest(storage, "testhost", "job", request.identities)
+
     def test_a_job_without_any_has_none(self, storage, take, make_request, source):
         take()
 
-        assert newest_header(storage, "testhost", "x", make_request(source).identities) is None
+        assert find_newest(storage, "testhost", "x", make_request(source).identities) is None
 
 
 class TestFinding:
