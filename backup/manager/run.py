@@ -38,6 +38,7 @@ from backup.sources.roots import Root, prepare_roots
 from backup.storage.base import BaseStorage, Receipt, StorageWriter
 
 _ORPHANS_AFTER = timedelta(hours=1)
+_MOST_DRAWS = 10
 
 
 class _Place(NamedTuple):
@@ -78,10 +79,7 @@ def take_snapshot(
     started = request.clock()
     _clear_away(storage, request, started)
     place = _find_place(storage, request)
-    core = _make_core(request, place, started)
-    name = SnapshotName(
-        request.host, request.job, started, core.id.hex()[:4], SnapshotKind.FULL, core.archive
-    )
+    core, name = _choose_id(storage, request, place, started)
     with storage.create(str(name)) as sink:
         writer, written = write_content(
             request,
@@ -143,6 +141,23 @@ def _make_core(request: SnapshotRequest, place: _Place, started: datetime) -> Co
         previous=place.previous,
         cap=request.cap,
     )
+
+
+def _choose_id(
+    storage: BaseStorage, request: SnapshotRequest, place: _Place, started: datetime
+) -> tuple[Core, SnapshotName]:
+    """Return a core, and a name that is free: of an id it has four characters only.
+
+    The store refuses a name in use anyway; this only keeps chance from making a run fail.
+    """
+    for _ in range(_MOST_DRAWS):
+        core = _make_core(request, place, started)
+        name = SnapshotName(
+            request.host, request.job, started, core.id.hex()[:4], SnapshotKind.FULL, core.archive
+        )
+        if storage.stat(str(name)) is None:
+            break
+    return core, name
 
 
 def new_core(request: SnapshotRequest) -> Core:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import os
+import secrets
 import shutil
 import stat
 import subprocess
@@ -295,6 +297,24 @@ class TestCompressions:
             BackupManager(tree, store, key, compression=compression, level=level)
 
         assert not store.exists()
+
+
+class TestNames:
+    def test_an_id_that_would_take_a_name_in_use_is_drawn_again(
+        self, tree, make_request, clock, monkeypatch
+    ):
+        storage = MemoryStorage()
+        request = dataclasses.replace(make_request(tree), clock=clock)
+        first = take_snapshot(request, storage)
+        drawn = iter([first.id])
+        real = secrets.token_bytes
+        monkeypatch.setattr(secrets, "token_bytes", lambda size: next(drawn, None) or real(size))
+
+        second = take_snapshot(request, storage)
+
+        assert next(drawn, None) is None
+        assert second.name != first.name
+        assert second.sequence == first.sequence + 1
 
 
 class TestWhatIsLeftOut:
