@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from backup.manager import BackupManager, SnapshotReport
+    from backup.model import ExcludeRules
     from backup.restore import RestoreManager, RestorePlan, RestoreReport
     from backup.storage import BaseStorage, open_storage
     from backup.verification import Proof
@@ -34,6 +35,7 @@ _HOMES = {
     "BackupManager": "backup.manager",
     "BaseStorage": "backup.storage",
     "ConfigError": "backup.errors",
+    "ExcludeRules": "backup.model",
     "IntegrityError": "backup.errors",
     "LockedError": "backup.errors",
     "Proof": "backup.verification",
@@ -54,6 +56,7 @@ __all__ = [
     "BackupManager",
     "BaseStorage",
     "ConfigError",
+    "ExcludeRules",
     "IntegrityError",
     "LockedError",
     "Proof",

@@ -20,9 +20,14 @@ def key_file_path() -> Path:
     given = variable("KEY_FILE")
     if given:
         return Path(given).expanduser()
+    return config_path("key")
+
+
+def config_path(name: str) -> Path:
+    """Return where the user's configuration has, or would have, the file ``name``."""
     import platformdirs  # noqa: PLC0415 - imported where it is needed: it costs start-up time
 
-    return platformdirs.user_config_path(_APP) / "key"
+    return platformdirs.user_config_path(_APP) / name
 
 
 def state_dir() -> Path:
@@ -45,3 +50,8 @@ def default_store_dir() -> Path:
 def host_name() -> str:
     """Return this machine's name in the stores: ``AUTO_BACKUP_HOST``, else its short host name."""
     return variable("HOST") or socket.gethostname().split(".")[0] or "localhost"
+
+
+def environment_with(defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment, and ``defaults`` where it says nothing."""
+    return {**defaults, **os.environ}

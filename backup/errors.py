@@ -14,6 +14,8 @@ Rules:
     ├── ConfigError                    2
     │   └── InvalidArgumentError       2   also a ValueError
     ├── SourceError                    1   a source as a whole cannot be read
+    ├── CatalogError                   1   the local catalog cannot be used
+    ├── WorkerError                    1   a worker process was killed, or has failed
     ├── SnapshotNotFoundError         10
     ├── LockedError                   11
     ├── SecretKeyError                12
@@ -76,6 +78,14 @@ class InvalidArgumentError(ConfigError, ValueError):
 
 class SourceError(BackupError):
     """A source as a whole cannot be read."""
+
+
+class CatalogError(BackupError):
+    """The catalog of this machine cannot be used; snapshots and stores can."""
+
+
+class WorkerError(BackupError):
+    """A process that works for this one was killed twice, or has failed."""
 
 
 class SnapshotNotFoundError(BackupError):

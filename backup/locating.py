@@ -8,9 +8,11 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from backup.errors import IntegrityError, SnapshotNotFoundError, StorageError
 from backup.snapshot.end import Referred
+from backup.snapshot.header import Header, parse_keys_file
 from backup.snapshot.names import (
     DIGEST_SUFFIX,
     KEYS_SUFFIX,
@@ -31,13 +33,17 @@ _DIGEST_LIMIT = 4096
 
 @dataclass(frozen=True)
 class Located:
-    """A snapshot's file, what lies beside it, and how to find those that it refers to."""
+    """A snapshot's file, what lies beside it, and how to find those that it refers to.
+
+    ``store`` is the URL of the store that it lies in, empty where it lies in none.
+    """
 
     name: str
     source: ByteSource
     keys_file: bytes | None
     recorded_digest: bytes | None
     find: FindSource
+    store: str = ""
 
     def open(
         self, identities: Sequence[Identity], *, trusted: Collection[bytes] | None = None
@@ -51,6 +57,26 @@ class Located:
             find=self.find,
         )
 
+    def newest_header(self) -> Header:
+        """Return the header whose slots count, from the keys file where that is this snapshot's.
+
+        Nothing of it is authenticated: enough to tell people who can open, never to believe it.
+
+        Raises:
+            IntegrityError: Neither can be read.
+        """
+        keys: Header | None = None
+        if self.keys_file is not None:
+            with suppress(IntegrityError):
+                keys = parse_keys_file(self.keys_file)
+        try:
+            header = read_header(self.source)
+        except IntegrityError:
+            if keys is None:
+                raise
+            return keys
+        return keys if keys is not None and keys.core.line == header.core.line else header
+
 
 class StoredFileSource:
     """A file of a store as a ``ByteSource``."""
@@ -60,6 +86,10 @@ class StoredFileSource:
         self.name = name.rpartition("/")[2]
         self._storage = storage
         self._name = name
+
+    def locate(self) -> Located:
+        """Return the snapshot whose file this is."""
+        return locate(self._storage, self._name)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See ByteSource."""
@@ -80,6 +110,10 @@ class PathSource:
             raise SnapshotNotFoundError(f"there is no file {path}") from None
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+    def locate(self) -> Located:
+        """Return the snapshot whose file this is."""
+        return locate_path(self._path)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See ByteSource."""
@@ -108,6 +142,7 @@ def locate(storage: BaseStorage, name: str) -> Located:
         keys_file=_read_small(storage, stem + KEYS_SUFFIX, _KEYS_LIMIT),
         recorded_digest=None if line is None else parse_digest_line(line),
         find=lambda referred: _find_by_id(storage, referred),
+        store=storage.url,
     )
 
 
@@ -131,6 +166,31 @@ def locate_path(path: Path) -> Located:
         recorded_digest=None if line is None else parse_digest_line(line),
         find=lambda referred: _find_beside(path.parent, referred),
     )
+
+
+def is_file_url(text: str) -> bool:
+    """Tell whether ``text`` is the URL of a snapshot's file."""
+    return "://" in text and text.endswith(SUFFIX)
+
+
+def locate_url(url: str) -> Located:
+    """Return the snapshot in the file at ``url``: in a store of any kind, or ``file://`` anywhere.
+
+    Raises:
+        SnapshotNotFoundError: There is no such file.
+        ConfigError: There is no storage for such URLs.
+        StorageError: It cannot be read.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
+        return locate_path(Path(unquote(parts.path)))
+    root, *name = url.rsplit("/", 3)
+    if len(name) < 3 or parse_name("/".join(name)) is None:  # noqa: PLR2004 - host, job, file
+        raise SnapshotNotFoundError(
+            f"{url} is not the URL of a snapshot in a store",
+            hint="it ends with HOST/JOB/ and the name of the file",
+        )
+    return locate(open_storage(root), "/".join(name))
 
 
 def _read_small(storage: BaseStorage, name: str, limit: int) -> bytes | None:

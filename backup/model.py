@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -70,7 +70,25 @@ class Chunk(NamedTuple):
     extent: Extent
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ExcludeRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a walk leaves out; part of a snapshot's record, so that it can be compared later.
+
+    ``exclude`` are gitignore patterns, relative to each source; ``if_present`` are names: a
+    directory that holds one of them is recorded without its contents, as is one with a valid
+    ``CACHEDIR.TAG`` where ``caches`` is set. ``larger_than`` is bytes, 0 for no limit.
+    """
+
+    exclude: tuple[str, ...] = ()
+    if_present: tuple[str, ...] = ()
+    caches: bool = False
+    one_file_system: bool = False
+    larger_than: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+
+
+NO_RULES = ExcludeRules()
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One file, directory, link or stream of a snapshot.
 
     ``path`` is the absolute path without its leading ``/``, as bytes; the root directory itself has
@@ -79,6 +97,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     and as ``digest`` the SHA-256 over the digests of their chunks. Names of one hard-linked file
     share ``filesystem`` and ``inode`` and have ``links`` above one. ``error`` says why the content
     is missing or doubtful.
+
+    ``data`` is ``None``, or tells a sparse file's map: its runs of data as (offset, length), in
+    order, apart from each other, none empty. Then extents, chunks and digest are about these runs
+    joined, ``stored_size`` bytes; all else, up to ``size``, is holes, which read as zeros.
     """
 
     path: bytes
@@ -102,6 +124,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     chunk_lists: tuple[ListRef, ...] = ()
     racy: bool = False
     error: str = ""
+    data: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def stored_size(self) -> int:
+        """How many bytes of content a snapshot holds of it: ``size`` without the holes."""
+        return self.size if self.data is None else sum(length for _, length in self.data)
 
 
 def path_key(path: bytes) -> bytes:

@@ -27,12 +27,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import unicodedata
 import zlib
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -46,7 +47,17 @@ LABEL, ARCHIVES = b"auto-backup/1/", ("tar.xz", "tar.zst", "tar.gz", "tar.bz2", 
 ARCHIVE, INDEX, CHUNK_LIST, END = 1, 2, 3, 4
 ORDER = {ARCHIVE: 1, CHUNK_LIST: 2, INDEX: 3, END: 4}  # of the sections in a file
 DEFAULTS = dict.fromkeys("mode uid gid size mtime ctime ino fs".split(), 0)
-DEFAULTS.update(links=1, t="", sha256="", error="", xattrs=[], ext=[], chunks=[])
+DEFAULTS.update(dict.fromkeys("t sha256 error user group".split(), ""))
+DEFAULTS.update(links=1, racy=False, xattrs=[], ext=[], chunks=[])
+COUNTS = dict.fromkeys("entries files bytes errors".split(), 0)
+FILESYSTEM = {"type": "", "id": ""}
+RULES = dict.fromkeys(("exclude", "if_present"), [])
+RULES.update(larger_than=0, caches=False, one_file_system=False)
+RECORD = dict.fromkeys("job host kind".split(), "")  # what must be there
+RECORD.update(frames=0, sources=[], counts={}, pages=[])
+MORE = dict.fromkeys("snapshots filesystems tags".split(), [])
+MORE.update(rules={}, incomplete=False, program="")
+TEXTS = ("exclude", "if_present", "tags")
 EPOCH = datetime.datetime(1970, 1, 1)
 DEVICES = {"fifo": 0o010600, "char": 0o020600, "block": 0o060600}  # by what mknod calls them
 TYPES = {"file", "dir", "link", "stream", *DEVICES}
@@ -90,14 +101,28 @@ def note(message):
     print(f"recover: {message}", file=sys.stderr)
 
 
+def parse(line):
+    """Return what a line of JSON says, which must be JSON and UTF-8 in all of it."""
+    value = json.loads(line.decode(), parse_constant=partial(need, False, "Malformed"))
+    if b"\\u" in line:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def check_types(item, defaults):
+    """Refuse what is not of its default's type; texts alone stand in lists that have no objects."""
+    for name, default in defaults.items():
+        value = item.get(name, default)
+        good = type(value) is type(default) and (type(value) is not int or 0 <= value < 1 << 63)
+        good = good and (name not in TEXTS or all(type(one) is str for one in value))
+        need(good, "Malformed", f"a wrong value of {name!r}")
+
+
 def is_hex(text, size):
     return re.fullmatch(r"[0-9a-f]*", text) is not None and len(text) == 2 * size
 
 
-def bytes_of(text):
-    data = b64decode(text, validate=True)
-    need(b64encode(data).decode() == text, "Malformed", "base64 of another form")
-    return data
+bytes_of = partial(b64decode, validate=True)
 
 
 def sha256(data):
@@ -147,7 +172,8 @@ def unpack(archive, piece, limit, exact=True):
 def read_key(name):
     """Return the type of slot that a key file opens, and the secret in it."""
     with open(name, "rb") as file:
-        line = file.read(4096).strip()
+        lines = file.read(65536).splitlines(keepends=True)
+    line = b"".join(one for one in lines if not one.startswith(b"#")).strip()
     kind, size = ("hpke", 96) if line.startswith(IDENTITY) else ("fernet", 32)
     data = urlsafe_b64decode(line[len(IDENTITY) :] if kind == "hpke" else line)
     check = sha256(IDENTITY + data[:size])[:4] if kind == "hpke" else b""
@@ -161,6 +187,17 @@ def derive(secret, core, label):
 
 def key_id(kind, material):
     return sha256(LABEL + b"key-id" + kind.encode() + material).hex()[:16]
+
+
+def check_slot(slot):
+    """Refuse a slot of a known type that is not as it must be."""
+    need(type(slot["type"]) is str, "Header", "the type of a slot is no text")
+    if slot["type"] not in ("fernet", "passphrase", "hpke"):
+        return
+    types = {"id": str, "wrapped": str, "salt": str, "memory": int, "time": int, "lanes": int}
+    good = all(type(slot[name]) is kind for name, kind in types.items() if name in slot)
+    good = good and is_hex(slot["id"], 8) and len(slot["wrapped"]) <= 8192
+    need(good, "Header", "a slot is not as it must be")
 
 
 def open_slot(slot, kind, secret, core):
@@ -187,10 +224,11 @@ def open_slot(slot, kind, secret, core):
         need(small, "Limit", "a passphrase slot asks for too much memory or time")
         need(len(salt) == 16, "Header", "a salt has a wrong length")
         costs = {"memory_cost": memory, "iterations": passes, "lanes": slot["lanes"]}
+        secret = unicodedata.normalize("NFC", secret.decode()).encode()
         secret = Argon2id(salt=salt, length=32, **costs).derive(secret)
     with suppress(InvalidToken if kind == "passphrase" else ()):
         kek = urlsafe_b64encode(derive(secret, core, b"slot"))
-        return Fernet(kek).decrypt(wrapped.encode())
+        return Fernet(kek).decrypt(wrapped.encode("ascii"))
     return None
 
 
@@ -209,12 +247,17 @@ def read_header(data, layout, keys, data_key=None):
         lines.append(data[at:stop])
         at = stop + 1
     need(len(data) >= at + 32, "Truncated", "the file ends in its header")
-    line, core = lines[0], json.loads(lines[0].decode())
+    exact = len(data) == at + 32 and re.fullmatch(b"0|[1-9][0-9]*", lines[-1])
+    need(
+        layout is HEADER or exact, "Header", "the keys file has a wrong generation, or a wrong end"
+    )
+    line, core, damaged = lines[0], parse(lines[0]), False
     need(core["suite"] == "fernet-1", "UnknownSuite", f"the suite is {core['suite']!r}")
     need(core["archive"] in ARCHIVES, "UnknownSuite", f"the archive type is {core['archive']!r}")
-    slots = json.loads(lines[1].decode())
-    good = 1 <= len(slots) <= 32 and all(len(one.get("wrapped", "")) <= 8192 for one in slots)
-    need(good, "Header", "too many slots, or too long ones")
+    slots = parse(lines[1])
+    need(type(slots) is list and 1 <= len(slots) <= 32, "Header", "no slots, or too many")
+    for slot in slots:
+        check_slot(slot)
     need(data_key or keys, "KeyMissing", "no key was given")
     for kind, secret in keys:
         fitting = [slot for slot in slots if slot["type"] == kind]
@@ -224,8 +267,12 @@ def read_header(data, layout, keys, data_key=None):
             except (ImportError, UnsupportedAlgorithm) as error:
                 message = f"this key needs a newer package cryptography: {error}"
                 raise ERRORS["KeyMissing"](message) from None
+            except (InvalidToken, InvalidTag, ValueError):
+                damaged = True  # another key may have a slot that opens
+            if data_key and len(data_key) != 32:
+                data_key, damaged = None, True
+    need(data_key or not damaged, "Header", "the slot of this key does not open")
     need(data_key, "WrongKey", "the snapshot is sealed for other keys than those given")
-    need(len(data_key) == 32, "Header", "a slot holds something else than a data key")
     mac = hmac.digest(derive(data_key, line, b"header-mac"), data[:at], "sha256")
     need(mac == data[at : at + 32], "Header", "the header is damaged or was changed")
     good = is_hex(core["id"], 16) and is_hex(core["chain"], 16) and 0 < core["seq"] < 1 << 63
@@ -267,10 +314,12 @@ def path_of(item, field="p"):
     need((text is None) != (encoded is None), "Malformed", f"needs one of {field} and {field}b")
     if encoded is None:
         return text.encode()
+    data = bytes_of(encoded)
+    need(b64encode(data).decode() == encoded, "Malformed", f"{field}b is base64 of another form")
     with suppress(UnicodeDecodeError):
-        bytes_of(encoded).decode()
+        data.decode()
         raise ERRORS["Malformed"](f"{field}b is UTF-8")
-    return bytes_of(encoded)
+    return data
 
 
 def check_path(path, empty=False):
@@ -305,27 +354,61 @@ def read_entry(item, ids):
     entry = {**DEFAULTS, **item, "ids": ids, "path": path_of(item)}
     path, kind, where = entry["path"], entry["t"], show(entry["path"])
     good = all(type(entry[name]) is type(value) for name, value in DEFAULTS.items())
+    good = good and all(type(item.get(name)) in (str, type(None)) for name in ("to", "tob"))
     need(good and kind in TYPES, "Malformed", f"{where}: a field has a wrong type")
     check_path(path, empty=kind == "dir")
-    good = all(0 <= entry[name] < 1 << 64 for name in "mode uid gid size ino fs".split())
-    good = good and all(abs(entry[name]) <= 1 << 63 for name in ("mtime", "ctime"))
-    good = good and entry["mode"] <= 0o7777 and entry["links"] > 0
+    bits = {"mode": 12, "uid": 32, "gid": 32, "size": 63, "ino": 64, "fs": 16, "links": 63}
+    good = all(0 <= entry[name] < 1 << most for name, most in bits.items()) and entry["links"]
+    good = good and all(-1 << 63 <= entry[name] < 1 << 63 for name in ("mtime", "ctime"))
     ext, chunks, digest, error = (entry[name] for name in ("ext", "chunks", "sha256", "error"))
+    runs, end = item.get("data"), -1  # the end of the run before
+    entry["stored"] = entry["size"] if runs is None else sum(length for _, length in runs)
     if kind in ("file", "stream"):
         good = good and not (ext and chunks) and (error or digest)
-        good = good and (error or chunks or sum(row[3] for row in ext) == entry["size"])
+        good = good and (error or chunks or sum(row[3] for row in ext) == entry["stored"])
     else:
         good = good and not (ext or chunks or digest)
     need(good and is_hex(digest, len(digest) and 32), "Malformed", f"{where}: a wrong value")
+    good = runs is None or type(runs) is list and kind == "file"
+    for at, length in runs or ():
+        good = good and type(at) is type(length) is int and end < at and 0 < length
+        end = at + length
+    need(good and end <= entry["size"], "Malformed", f"{where}: a wrong map of its data")
     check_places(ids, [*ext, *((*place, rows) for *place, _, rows in chunks)])
     need(all(len(row) == 4 for row in [*ext, *chunks]), "Malformed", f"{where}: a wrong extent")
     need(all(is_hex(row[2], 32) for row in chunks), "Malformed", f"{where}: a wrong digest")
     entry["xattrs"] = [(bytes_of(key), bytes_of(value)) for key, value in entry["xattrs"]]
     entry["target"] = path_of(item, "to") if kind == "link" else b""
     need(b"\0" not in entry["target"], "Malformed", f"{where}: a target with a NUL")
-    major, minor = item.get("dev") or (0, 0)
-    entry["dev"] = os.makedev(major, minor)
+    major, minor = entry["dev"] = (0, 0) if item.get("dev") is None else item["dev"]
+    good = all(type(number) is int and 0 <= number < 1 << 32 for number in (major, minor))
+    need(good, "Malformed", f"{where}: no device")
     return entry
+
+
+def place(entry, blocks):
+    """Yield what is stored of a file in parts, each with its offset; last, where it ends."""
+    runs = iter([[0, sys.maxsize]] if entry.get("data") is None else entry["data"])
+    at = left = 0
+    for block in blocks:
+        while block:
+            while not left:
+                at, left = next(runs, (0, -1))
+                need(left > 0, "Digest", f"{show(entry['path'])}: more bytes than runs of data")
+            part, block = block[:left], block[left:]
+            yield at, part
+            at, left = at + len(part), left - len(part)
+    yield (at if entry.get("data") is None else entry["size"]), b""
+
+
+def with_holes(entry, blocks):
+    """Yield the whole content of a file; its holes are zeros."""
+    end = 0
+    for at, part in place(entry, blocks):
+        for left in range(at - end, 0, -(1 << 20)):
+            yield bytes(min(left, 1 << 20))
+        yield part
+        end = at + len(part)
 
 
 class Snapshot:
@@ -398,7 +481,7 @@ class Snapshot:
             need(len(end) <= 512 << 20, "Limit", "the end is longer than 512 MiB")
         need(numbers and at == stop, "Footer", "the footer does not point to the end")
         line, _, rest = end.partition(b"\n")
-        self.end = json.loads(line.decode())
+        self.end = parse(line)
         self.count = self.end["frames"]
         self.rows, block = rest[: 49 * self.count], rest[49 * self.count :]
         need(len(self.rows) == 49 * self.count, "Malformed", "rows are missing")
@@ -430,6 +513,12 @@ class Snapshot:
     def check_record(self):
         """Check what the end says, and keep the snapshots that are referred to."""
         record = self.end
+        need(record.keys() >= RECORD.keys(), "Malformed", "a field of the end is missing")
+        check_types(record, {**RECORD, **MORE})
+        check_types(record["counts"], COUNTS)
+        check_types(record.get("rules", {}), RULES)
+        for one in record.get("filesystems", []):
+            check_types(one, FILESYSTEM)
         self.refers = {one["id"]: one for one in record.get("snapshots", [])}
         self.ids = [self.id, *self.refers]
         good = record["kind"] in ("full", "incremental", "differential")
@@ -469,7 +558,8 @@ class Snapshot:
         need(number < self.count, "Malformed", f"{where}: there are {self.count} frames only")
         kind, offset, length, plain, tag = self.row(number)
         need(kind == section, "Malformed", f"{where} was taken away, or is of another section")
-        if int.from_bytes(self.read(offset, 4), "big") != length and not faults:
+        moved = int.from_bytes(self.read(offset, 4), "big") != length
+        if moved and self.start and not faults:
             self.explain(FOOTER.rjust(24))
         *found, piece, found_tag, after = self.open_frame(offset, tag)
         need(found == [section, number], "FrameOutOfPlace", f"{where}: here stands {found[1]}")
@@ -508,7 +598,7 @@ class Snapshot:
         """Return the objects in a page or a segment; report it when it is damaged."""
         with guard("Malformed", f"an index {kind}", go_on=True):
             data = self.fetch(ids, *reference["at"], INDEX, reference["sha256"])
-            head, *items = [json.loads(line) for line in data.decode().split("\n")[:-1]]
+            head, *items = [parse(line) for line in data.split(b"\n")[:-1]]
             if kind == "page":
                 check_references(head["snapshots"], items)
             count = len(items) if kind == "segment" else sum(item["entries"] for item in items)
@@ -533,7 +623,7 @@ class Snapshot:
                         last = key
                         yield entry
         with guard("Malformed", "the end", go_on=True):
-            good = faults or count == self.end["counts"]["entries"]
+            good = faults or count == self.end["counts"].get("entries", 0)
             need(good, "Malformed", "the end counts other entries than there are")
 
     def extents(self, entry):
@@ -551,7 +641,7 @@ class Snapshot:
                 yield (digest, ids, *place)
 
     def content(self, entry):
-        """Yield the content of a file; at the end, fail when it is not what was recorded."""
+        """Yield what is stored of a file; at the end, fail when it is not what was recorded."""
         size, whole, where = 0, hashlib.sha256(), show(entry["path"])
         for digest, ids, ordinal, number, offset, length in self.extents(entry):
             block = self.fetch(ids, ordinal, number, ARCHIVE)[offset : offset + length]
@@ -561,7 +651,7 @@ class Snapshot:
             size += length
             whole.update(digest or block)
             yield block
-        good = entry["error"] or size == entry["size"]
+        good = entry["error"] or size == entry["stored"]
         good = good and entry["sha256"] in (whole.hexdigest(), "" if entry["error"] else None)
         need(good, "Digest", f"{where}: the content does not have its digest")
 
@@ -604,10 +694,13 @@ def extract(snapshot, target, wanted):
                 os.link(first[group], name)
             else:
                 if kind in DEVICES:
-                    os.mknod(temporary, DEVICES[kind], entry["dev"])
+                    os.mknod(temporary, DEVICES[kind], os.makedev(*entry["dev"]))
                 else:
                     with open(temporary, "xb") as file:
-                        file.writelines(snapshot.content(entry))
+                        for at, part in place(entry, snapshot.content(entry)):
+                            file.seek(at)
+                            file.write(part)
+                        file.truncate()
                 set_metadata(temporary, entry)
                 os.rename(temporary, name)
                 first[group] = name
@@ -676,7 +769,7 @@ def run(given):
         need(entry["t"] in ("file", "stream"), "Restore", f"{given.paths[0]}: a {entry['t']}")
         for _ in snapshot.content(entry):
             pass  # the digest first, then the bytes
-        output.writelines(snapshot.content(entry))
+        output.writelines(with_holes(entry, snapshot.content(entry)))
     else:
         for entry in snapshot.entries():
             date = datetime.timedelta(microseconds=entry["mtime"] // 1000) + EPOCH

@@ -9,10 +9,17 @@ from enum import StrEnum
 from hashlib import sha256
 
 from backup.clock import Clock, system_clock
-from backup.errors import BackupError, DigestError, HeaderError, IntegrityError
-from backup.locating import Located
+from backup.errors import (
+    BackupError,
+    DigestError,
+    HeaderError,
+    IntegrityError,
+    MissingSnapshotError,
+    SecretKeyError,
+)
+from backup.locating import Located, PathSource, StoredFileSource
 from backup.model import Entry, path_text
-from backup.snapshot.content import read_content
+from backup.snapshot.content_check import ContentCheck
 from backup.snapshot.frame import Section
 from backup.snapshot.reader import SnapshotReader
 from backup.snapshot.recipients import Identity
@@ -21,12 +28,16 @@ _BLOCK = 4 * 1024 * 1024
 OnBytes = Callable[[int], None]
 """Is told how many bytes of the snapshot have been checked since it was last called."""
 
+Checked = dict[tuple[str, str], tuple[int, IntegrityError | None]]
+"""Of files by store and name: their size in bytes, and what is wrong with them."""
+
 
 class Level(StrEnum):
     """How much is proven.
 
-    ``checksum``: the file is the one that was stored. ``content``: besides, every frame opens and
-    every entry's content has its digest.
+    ``checksum``: the file is the one that was stored, and, where a key tells which these are, so
+    are those that it refers to. ``content``: besides, every frame opens and every entry's content
+    has its digest, in whichever file it lies.
     """
 
     CHECKSUM = "checksum"
@@ -35,7 +46,11 @@ class Level(StrEnum):
 
 @dataclass(kw_only=True)
 class Proof:
-    """What was compared, and what was found; ``errors`` is empty where all is well."""
+    """What was compared, and what was found; ``errors`` is empty where all is well.
+
+    ``file_bytes`` are of the snapshot's own file; ``others`` is how many files that it refers to
+    were compared too, ``None`` where nobody could tell which these are.
+    """
 
     name: str
     level: Level
@@ -45,6 +60,7 @@ class Proof:
     entries: int = 0
     content_bytes: int = 0
     frames: int = 0
+    others: int | None = None
     errors: list[BackupError] = field(default_factory=list)
 
     @property
@@ -65,53 +81,94 @@ def verify_snapshot(
     trusted: Collection[bytes] | None = None,
     clock: Clock = system_clock,
     on_bytes: OnBytes = _nobody,
+    checked: Checked | None = None,
+    workers: int | None = None,
 ) -> Proof:
     """Return the proof for a snapshot; damage is in it, not raised.
 
     Args:
         located: The snapshot.
-        identities: What opens it; ``checksum`` needs none.
+        identities: What opens it; ``checksum`` needs none, but cannot tell without which others
+            it refers to.
         level: What to prove.
         trusted: Public keys of trusted hosts.
         clock: Tells the time.
         on_bytes: Is told about progress.
+        checked: Files that were read already, for several calls: each is read once.
+        workers: How many processes compare contents; ``None`` for what the machine allows.
 
     Raises:
         SecretKeyError: No key opens it.
+        WorkerError: A worker process was killed twice.
         StorageError: The store does not answer.
     """
     started = clock()
     proof = Proof(name=located.name, level=level, started=started, finished=started)
-    try:
-        _check_file(located, proof, on_bytes)
-    except IntegrityError as error:
-        proof.errors.append(error)
-    if level is Level.CONTENT:
+    checked = {} if checked is None else checked
+    proof.file_bytes, difference = _check_file(located, checked, on_bytes)
+    if difference is not None and (located.recorded_digest or level is Level.CHECKSUM):
+        proof.errors.append(difference)
+    if level is Level.CHECKSUM:
+        _check_others(located, identities, proof, checked)
+    else:
         try:
             reader = located.open(identities, trusted=trusted)
-            _check_content(reader, proof, on_bytes)
+            _check_content(reader, proof, on_bytes, workers)
         except IntegrityError as error:
             proof.errors.append(error)
     proof.finished = clock()
     return proof
 
 
-def _check_file(located: Located, proof: Proof, on_bytes: OnBytes) -> None:
-    digest = sha256()
-    while block := located.source.read_at(proof.file_bytes, _BLOCK):
-        digest.update(block)
-        proof.file_bytes += len(block)
-        on_bytes(len(block))
-    expected = located.recorded_digest
-    if expected is None and proof.level is Level.CHECKSUM:
-        raise DigestError(
+def _check_file(
+    located: Located, checked: Checked, on_bytes: OnBytes
+) -> tuple[int, IntegrityError | None]:
+    """Return the file's size, and what is wrong with it; a file of this call is read once."""
+    mark = (located.store, located.name)
+    if mark not in checked:
+        digest, size = sha256(), 0
+        while block := located.source.read_at(size, _BLOCK):
+            digest.update(block)
+            size += len(block)
+            on_bytes(len(block))
+        checked[mark] = size, _difference(located, digest.digest())
+    return checked[mark]
+
+
+def _difference(located: Located, digest: bytes) -> IntegrityError | None:
+    if located.recorded_digest is None:
+        return DigestError(
             f"{located.source.name} has no .sha256 file to compare with",
             hint="verify it with --level content",
         )
-    if expected is not None and digest.digest() != expected:
-        raise DigestError(
+    if digest != located.recorded_digest:
+        return DigestError(
             f"{located.source.name} is not the file that was stored: its SHA-256 differs"
         )
+    return None
+
+
+def _check_others(
+    located: Located, identities: Sequence[Identity], proof: Proof, checked: Checked
+) -> None:
+    """Check the files that a snapshot refers to, where a key tells which these are."""
+    try:
+        referred = located.open(identities).record.referred
+    except (SecretKeyError, IntegrityError):
+        return  # whether it opens is for the other level to say
+    proof.others = len(referred)
+    for one in referred:
+        source = located.find(one)
+        if not isinstance(source, StoredFileSource | PathSource):
+            proof.errors.append(
+                MissingSnapshotError(
+                    f"snapshot {one.id.hex()} is missing, and {located.source.name} refers to it"
+                )
+            )
+            continue
+        _, difference = _check_file(source.locate(), checked, _nobody)
+        if difference is not None:
+            proof.errors.append(difference)
 
 
 def name_entry(error: IntegrityError, entry: Entry) -> None:
@@ -120,7 +177,9 @@ def name_entry(error: IntegrityError, entry: Entry) -> None:
     error.args = (error.message,)
 
 
-def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> None:
+def _check_content(
+    reader: SnapshotReader, proof: Proof, on_bytes: OnBytes, workers: int | None
+) -> None:
     if not reader.header_intact:
         proof.errors.append(
             HeaderError(f"the header of {proof.name} is damaged; its keys file stands in for it")
@@ -133,35 +192,38 @@ def _check_content(reader: SnapshotReader, proof: Proof, on_bytes: OnBytes) -> N
             on_bytes(reader.rows[number].length)
 
     reader.on_frame = tell
+    with ContentCheck(reader, workers=workers, on_frame=tell) as check:
+        damage = _check_entries(reader, check, proof)
+        proof.content_bytes = check.bytes
+        if damage is not None:
+            raise damage
+        present = [n for n, row in enumerate(reader.rows) if row.section is not Section.ABSENT]
+        proof.frames = len(present)
+        # Those that no content led to are such as have links and directories only.
+        proof.errors += check.open_others(number for number in present if number not in opened)
+    if not proof.errors:  # a damaged frame has been told
+        reader.check_archive_end()
+
+
+def _check_entries(
+    reader: SnapshotReader, check: ContentCheck, proof: Proof
+) -> IntegrityError | None:
+    """Have all contents compared, and return what is wrong with the index, if anything is."""
+    damage = None
     done: set[tuple[int, int]] = set()
-    for entry in reader.entries():
-        proof.entries += 1
-        if entry.links > 1:  # other names of a file have the same extents
-            if (entry.filesystem, entry.inode) in done:
-                continue
-            done.add((entry.filesystem, entry.inode))
-        _check_entry(reader, entry, proof)
-    _check_other_frames(reader, proof, opened)
-
-
-def _check_entry(reader: SnapshotReader, entry: Entry, proof: Proof) -> None:
     try:
-        for data in read_content(reader, entry):
-            proof.content_bytes += len(data)
+        for entry in reader.entries():
+            proof.entries += 1
+            group = (entry.filesystem, entry.inode)
+            if entry.links > 1 and group in done:  # other names of a file have the same extents
+                check.skip()
+                continue
+            if entry.links > 1:
+                done.add(group)
+            check.add(entry)
     except IntegrityError as error:
-        name_entry(error, entry)
-        proof.errors.append(error)
-
-
-def _check_other_frames(reader: SnapshotReader, proof: Proof, opened: set[int]) -> None:
-    """Open the frames that no content led to, such as those of links and directories."""
-    for number, row in enumerate(reader.rows):
-        if row.section is Section.ABSENT:
-            continue
-        proof.frames += 1
-        if number in opened:
-            continue
-        try:
-            reader.piece(row.section, number)
-        except IntegrityError as error:
-            proof.errors.append(error)
+        damage = error
+    for entry, what in check.finish():
+        name_entry(what, entry)
+        proof.errors.append(what)
+    return damage

@@ -5,16 +5,37 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from backup.environment import default_store_dir, host_name, key_file_path, state_dir, variable
+from backup.environment import (
+    config_path,
+    default_store_dir,
+    host_name,
+    key_file_path,
+    state_dir,
+    variable,
+)
 from backup.errors import ConfigError, KeyMissingError
-from backup.keys import create_key_file, load_key_file
-from backup.listing import list_snapshots
+from backup.keys import (
+    create_key_file,
+    load_host_public,
+    load_identity_file,
+    load_key_file,
+    load_passphrase_file,
+)
+from backup.listing import list_jobs
+from backup.public_files import load_recipients, load_signers, recipients_of
 from backup.snapshot.names import check_word, slug
-from backup.snapshot.recipients import FernetKey
+from backup.snapshot.recipients import FernetKey, Identity, PassphraseIdentity, Recipient
 from backup.storage import open_storage
 from backup.storage.base import BaseStorage
+
+if TYPE_CHECKING:
+    from backup.snapshot.hpke import HpkeIdentity
+
+IDENTITY_NAME = "identity"
+RECIPIENTS_NAME = "recipients"
+SIGNERS_NAME = "trusted-signers"
 
 
 class Settings(NamedTuple):
@@ -28,6 +49,8 @@ class Settings(NamedTuple):
     job: str | None = None
     key_file: Path | None = None
     state: Path | None = None
+    identity_file: Path | None = None
+    passphrase_file: Path | None = None
 
     def store_urls(self) -> tuple[str, ...]:
         """Return the stores by name, URL or path; the default one where none was named."""
@@ -68,6 +91,100 @@ class Settings(NamedTuple):
         """Return the key in the key file; see ``load_key_file``."""
         return load_key_file(self.key_path())
 
+    def identity_path(self) -> Path:
+        """Return where the identity file lies, or would be made."""
+        return self._named_identity() or config_path(IDENTITY_NAME)
+
+    def passphrase_path(self) -> Path | None:
+        """Return where the passphrase lies, ``None`` where nobody named a file."""
+        return _file(self.passphrase_file, variable("PASSPHRASE_FILE"))
+
+    def recipients_path(self) -> Path:
+        """Return where the public keys lie for which this host seals."""
+        return config_path(RECIPIENTS_NAME)
+
+    def signers_path(self) -> Path:
+        """Return where the public keys of trusted hosts lie."""
+        return _file(None, variable("SIGNERS")) or config_path(SIGNERS_NAME)
+
+    def recipients_are_named(self) -> bool:
+        """Whether the environment says for whom to seal, so that the list does not count."""
+        return variable("RECIPIENTS") is not None
+
+    def names_key_file(self) -> bool:
+        """Whether somebody said where the key file is."""
+        return self.key_file is not None or variable("KEY_FILE") is not None
+
+    def has_key_file(self) -> bool:
+        """Whether the key file is to be used: somebody named it, or it is there."""
+        return self.names_key_file() or os.path.lexists(self.key_path())
+
+    def has_identity_file(self) -> bool:
+        """Whether the identity file is to be used: somebody named it, or it is there."""
+        return self._named_identity() is not None or os.path.lexists(self.identity_path())
+
+    def _named_identity(self) -> Path | None:
+        return _file(self.identity_file, variable("IDENTITY"))
+
+    def keyring(self) -> Keyring:
+        """Return all that was given, or lies where it is looked for, and may open snapshots.
+
+        Where an identity or a passphrase was named, a key file that nobody named for this call
+        may be absent.
+
+        Raises:
+            SecretKeyError: Something of it cannot be used.
+        """
+        passphrase = self.passphrase_path()
+        named = self._named_identity() is not None or passphrase is not None
+        wanted = self.key_file is not None or (self.names_key_file() and not named)
+        with_key = wanted or os.path.lexists(self.key_path())
+        return Keyring(
+            key=self.load_key() if with_key else None,
+            identity=load_identity_file(self.identity_path()) if self.has_identity_file() else None,
+            passphrase=None if passphrase is None else load_passphrase_file(passphrase),
+        )
+
+    def identities(self) -> list[Identity]:
+        """Return what opens snapshots.
+
+        Raises:
+            SecretKeyError: There is nothing, or it cannot be used.
+        """
+        found = self.keyring().identities()
+        if not found:
+            raise KeyMissingError(
+                f"there is no key file at {self.key_path()}, and nothing else that opens",
+                hint="name one with --key-file, --identity or --passphrase-file,"
+                " or make one with 'auto-backup key new'",
+            )
+        return found
+
+    def public_recipients(self, given: Sequence[str] = ()) -> list[Recipient]:
+        """Return the public keys to seal for: an option's, the environment's, or the file's.
+
+        Raises:
+            ConfigError: What was given is no public key.
+        """
+        named = given or tuple(filter(None, (variable("RECIPIENTS") or "").split(":")))
+        if not named and os.path.lexists(self.recipients_path()):
+            return load_recipients(self.recipients_path(), least=0)
+        return [one for text in named for one in recipients_of(text)]
+
+    def trusted_signers(self) -> frozenset[bytes] | None:
+        """Return the public keys of the trusted hosts, this one's among them.
+
+        ``None`` where there is no list, and any host's signature is accepted.
+
+        Raises:
+            ConfigError: The list cannot be read.
+        """
+        path = self.signers_path()
+        if not os.path.lexists(path) and variable("SIGNERS") is None:
+            return None
+        own = load_host_public(self.state_dir())
+        return frozenset(load_signers(path)) | ({own} if own else set())
+
     def load_or_create_key(self, stores: Sequence[BaseStorage]) -> tuple[FernetKey, bool]:
         """Return the key, and whether it has been made just now.
 
@@ -78,17 +195,43 @@ class Settings(NamedTuple):
             KeyMissingError: There is no key, and none may be made.
         """
         path = self.key_path()
-        named = self.key_file is not None or variable("KEY_FILE") is not None
-        if os.path.lexists(path) or named:
+        if self.has_key_file():
             return self.load_key(), False
         for store in stores:
-            if list_snapshots(store):
+            if list_jobs(store):  # also where all of it is in the trash
                 raise KeyMissingError(
                     f"there is no key file at {path}, and {store} holds snapshots that need one",
                     hint="put your copy of the key there or name it with --key-file;"
                     " 'auto-backup key new' makes a new one",
                 )
         return create_key_file(path), True
+
+
+class Keyring(NamedTuple):
+    """What one user has to open snapshots with."""
+
+    key: FernetKey | None = None
+    identity: HpkeIdentity | None = None
+    passphrase: str | None = None
+
+    def named(self) -> list[tuple[str, Identity]]:
+        """Return each identity with what people call it; the quickest first."""
+        found: list[tuple[str, Identity]] = []
+        if self.key is not None:
+            found.append(("key file", self.key))
+        if self.identity is not None:
+            found.append(("identity", self.identity))
+        if self.passphrase is not None:
+            found.append(("passphrase", PassphraseIdentity(self.passphrase)))
+        return found
+
+    def identities(self) -> list[Identity]:
+        """Return what opens snapshots."""
+        return [identity for _, identity in self.named()]
+
+
+def _file(given: Path | None, from_variable: str | None) -> Path | None:
+    return given or (Path(from_variable).expanduser() if from_variable else None)
 
 
 def expanded(path: str) -> str:

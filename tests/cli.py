@@ -96,9 +96,16 @@ def run_process(*arguments: object, **options: Any) -> Done:
     return Done(process.returncode, out or b"", (err or b"").decode())
 
 
-def run_on_terminal(*arguments: object, columns: int = 80) -> tuple[int, str]:
-    """Run the command on a terminal; return its exit status and all that the terminal got."""
+def run_on_terminal(*arguments: object, columns: int = 80, typed: bytes = b"") -> tuple[int, str]:
+    """Run the command on a terminal; return its exit status and all that the terminal got.
+
+    Args:
+        arguments: Of the command.
+        columns: How wide the terminal is.
+        typed: What the user has typed already.
+    """
     ours, theirs = pty.openpty()
+    os.write(ours, typed)
     env = environment() | {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "24"}
     with start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
         os.close(theirs)

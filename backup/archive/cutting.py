@@ -12,7 +12,7 @@ from backup.errors import BackupError
 
 _KIB = 1024
 _LARGE = 64 * _KIB**3
-_WINDOW = 16 * _KIB**2
+_WINDOW = 8 * _KIB**2
 
 
 def average_chunk(file_size: int) -> int:

@@ -23,10 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments, alone=argv is None)
     except KeyboardInterrupt:  # while the program was being loaded
         sys.stderr.write("auto-backup: interrupted\n")
+        if argv is None:
+            from backup.cli.process import leave_uninterrupted  # noqa: PLC0415
+
+            leave_uninterrupted()
         return _INTERRUPTED
 
 
 def _run(arguments: list[str], *, alone: bool) -> int:
+    if arguments == ["help", "all"]:
+        from backup.cli.help_text import ALL  # noqa: PLC0415
+
+        return _say(ALL)
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     # Answered before anything heavy is imported.

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from backup._version import PROGRAM
-from backup.cli import get_back, key_commands, look, prove, take
+from backup.cli import (
+    catalog_commands,
+    comparing,
+    get_back,
+    keep,
+    key_commands,
+    look,
+    measuring,
+    prove,
+    search,
+    snapshots,
+    take,
+    trash,
+    why,
+)
 from backup.cli.arguments import GLOBAL_OPTIONS, sort_arguments
 from backup.cli.help_text import COMMANDS, HELP
-from backup.cli.invocation import Invocation
+from backup.cli.invocation import Invocation, says_yes
 from backup.cli.output import (
     OutputClosed,
     discard_output,
@@ -30,7 +40,10 @@ from backup.cli.output import (
     print_note,
     print_text,
 )
+from backup.cli.process import interrupted_by_sigterm
+from backup.environment import variable
 from backup.errors import BackupError
+from backup.pool.own_process import keep_memory_private
 from backup.wiring import Settings, expanded
 
 _INTERRUPTED = 130
@@ -39,7 +52,7 @@ _HELP = {"--help", "-h"}
 _PACKAGE = Path(__file__).resolve().parents[1]
 _LEFT_BEHIND = {
     "backup": "interrupted; no unfinished snapshot is left in the store",
-    "restore": "interrupted; each file that has been restored is whole, others are missing",
+    "restore": "interrupted; each file that has been restored is whole, others are as they were",
 }
 _OWN_WORDS = {
     r"Value error, ": "",
@@ -58,9 +71,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 take.register(app)
+snapshots.register(app)
 look.register(app)
+search.register(app)
+comparing.register(app)
+measuring.register(app)
+why.register(app)
 get_back.register(app)
 prove.register(app)
+keep.register(app)
+trash.register(app)
+app.add_typer(catalog_commands.app, name="catalog", help="What this machine knows of its stores.")
 app.add_typer(key_commands.app, name="key", help="Make and look at keys.")
 
 
@@ -78,21 +99,30 @@ def _global_options(
     host: Annotated[str | None, typer.Option(help="This machine's name in the stores.")] = None,
     job: Annotated[str | None, typer.Option(help="The job's name.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="The key.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="A private key that opens.")] = None,
+    passphrase_file: Annotated[Path | None, typer.Option(help="A passphrase.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="State and log.")] = None,
     log_file: Annotated[Path | None, typer.Option(help="In place of backup.log.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Tell in JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Tell errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Tell more.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to what would be asked.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Tell the version.")] = False,
 ) -> None:
     _version(wanted=version)
     call: Invocation = context.ensure_object(Invocation)
     call.settings = Settings(
-        tuple(expanded(one) for one in store or ()), host, job, _path(key_file), _path(state_dir)
+        stores=tuple(expanded(one) for one in store or ()),
+        host=host,
+        job=job,
+        key_file=_path(key_file),
+        state=_path(state_dir),
+        identity_file=_path(identity),
+        passphrase_file=_path(passphrase_file),
     )
     call.json, call.quiet, call.verbose, call.dry_run = as_json, quiet, verbose, dry_run
-    call.log_file = _path(log_file)
+    call.log_file, call.yes = _path(log_file), yes or says_yes(variable("YES"))
     if context.invoked_subcommand is None:
         print_text(HELP)
         raise typer.Exit(_USAGE)
@@ -110,7 +140,9 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         alone: Whether this process ends with the command, and so may give up rights for good.
     """
     call = Invocation(alone=alone)
-    with _interrupted_by_sigterm():
+    if alone:
+        keep_memory_private()
+    with interrupted_by_sigterm(alone=alone):
         status = _guarded(arguments, call)
         call.end_action("done" if status == 0 else "failed", exit_status=status)
     return status
@@ -179,25 +211,11 @@ def _hint(error: Any, command: str) -> str:
     if unknown and (close := get_close_matches(unknown, known, n=1)):
         return f"hint: did you mean {close[0]}?"
     if command == "backup" and "extra argument" in str(error):
-        return "hint: what to save stands behind --source: auto-backup backup --source PATH..."
+        return (
+            "hint: what to save stands behind --source, a pattern in quotes: --exclude '*.log',"
+            " each store behind a --store of its own"
+        )
     return f"hint: see 'auto-backup {command}{' ' if command else ''}--help'"
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does; only the main thread may ask for that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _tell_fault(error: Exception, call: Invocation) -> None:

@@ -19,6 +19,8 @@ _WITH_VALUE = {
     "--host": "--host",
     "--job": "--job",
     "--key-file": "--key-file",
+    "--identity": "--identity",
+    "--passphrase-file": "--passphrase-file",
     "--state-dir": "--state-dir",
     "--log-file": "--log-file",
 }
@@ -30,11 +32,13 @@ _FLAGS = {
     "--quiet": "--quiet",
     "-n": "--dry-run",
     "--dry-run": "--dry-run",
+    "--yes": "--yes",
     "--version": "--version",
 }
 _NOW = "--now"
 _BACKUP = "backup"
 _SOURCE = "--source"
+_DIFF = "diff"
 _SEVERAL_LETTERS = re.compile(r"-[vqnlh]{2,}")
 
 GLOBAL_OPTIONS = (*_WITH_VALUE, *_FLAGS, _NOW)
@@ -87,7 +91,7 @@ def _take(argument: str, behind: deque[str], into: Sorted) -> None:
     elif _SEVERAL_LETTERS.fullmatch(argument):
         for letter in argument[1:]:
             _take("-" + letter, behind, into)
-    elif argument == _SOURCE:
+    elif argument == _SOURCE and into.rest[:1] != [_DIFF]:  # there it is a flag
         into.rest.extend([_SOURCE, _value_of(_SOURCE, behind)])
         while behind and not behind[0].startswith("-"):
             into.rest.extend([_SOURCE, behind.popleft()])

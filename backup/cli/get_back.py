@@ -8,31 +8,22 @@ from typing import Annotated
 
 import typer
 
+from backup.cli.consent import ask
 from backup.cli.help_text import MORE
 from backup.cli.invocation import SNAPSHOT, Invocation, invocation
-from backup.cli.output import (
-    count_text,
-    duration_text,
-    is_terminal,
-    print_bytes,
-    print_json,
-    print_line,
-    print_note,
-    safe_text,
-    size_text,
-)
+from backup.cli.output import is_terminal, print_bytes
 from backup.cli.progress import ProgressLine
+from backup.cli.restoring import consent_text, note_plan, place_text, tell_plan, tell_report
 from backup.errors import ConfigError, RestoreError
-from backup.model import SnapshotKind, path_text
-from backup.restore import RestorePlan, RestoreReport
-from backup.restore.manager import run_restore
+from backup.model import SnapshotKind
+from backup.restore import Overwrite, RestoreManager, RestorePlan
 from backup.restore.plan import refuse_conflicts
+from backup.restore.run import run_restore
 from backup.snapshot.frame import Section
 from backup.wiring import expanded
 
 _SOME_OF_IT = 3
 _DAMAGED = 13
-_TOLD = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -47,115 +38,93 @@ def restore(
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="PATH", help="What of it; else everything.")
     ] = None,
+    *,
     target: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="A directory; entries get their whole path below it."),
     ] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Restore to where it was, in place of --target.")
+    ] = False,
+    overwrite: Annotated[
+        Overwrite | None,
+        typer.Option(help="What becomes of what exists; without it that is refused."),
+    ] = None,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="Delete what restored directories have and it has not."),
+    ] = False,
+    strip: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Take N leading components off every path.")
+    ] = 0,
+    system: Annotated[
+        bool,
+        typer.Option("--system", help="In place: also what says which machine this is."),
+    ] = False,
 ) -> None:
-    """Restore a snapshot, or some paths of it; nothing that exists is overwritten."""
+    """Restore a snapshot, or some paths of it; what exists stays unless --overwrite says else."""
     call = invocation(context)
-    if target is None:
-        raise ConfigError(
-            "there is no --target: where is it to be restored?",
-            hint="name a directory, which need not exist: --target /tmp/restored",
-        )
-    target = Path(expanded(str(target)))
+    place = _place(target, in_place=in_place)
     manager = call.reader()
-    plan = manager.plan_restore(call.wanted(snapshot), target, paths or [])
+    settings = call.settings
+    own = [settings.key_path(), settings.state_dir(), *filter(None, [call.log_file])]
+    plan = manager.plan_restore(
+        call.wanted(snapshot),
+        place,
+        paths or [],
+        overwrite=overwrite,
+        delete=delete,
+        strip=strip,
+        in_place=in_place,
+        system=system,
+        own=own,
+    )
     if call.dry_run:
-        _tell_plan(call, plan)
+        tell_plan(call, plan, manager.identities)
         return
     refuse_conflicts(plan)
-    call.start_action("restore", snapshot=plan.snapshot.name, target=str(target))
+    if plan.needs_consent:
+        if not call.quiet or not call.yes:
+            note_plan(plan)
+        ask(call, consent_text(plan))
+    call.start_action("restore", snapshot=plan.snapshot.name, target=place_text(plan))
+    _restore(call, plan, manager)
+
+
+def _place(target: Path | None, *, in_place: bool) -> Path | None:
+    if in_place and target is not None:
+        raise ConfigError("--target and --in-place are two places: name one of them")
+    if target is None and not in_place:
+        raise ConfigError(
+            "there is no --target: where is it to be restored?",
+            hint="name a directory, which need not exist: --target /tmp/restored;"
+            " or say --in-place",
+        )
+    return None if target is None else Path(expanded(str(target)))
+
+
+def _restore(call: Invocation, plan: RestorePlan, manager: RestoreManager) -> None:
     started = time.monotonic()
-    with ProgressLine("restoring", plan.size, quiet=call.quiet) as line:
-        reader = plan.snapshot.open(manager.identities)
+    with ProgressLine("restoring", plan.written_size, quiet=call.quiet) as line:
+        reader = plan.snapshot.open(manager.identities, trusted=manager.trusted)
         report = run_restore(
-            reader, plan, confined=call.alone, on_restored=lambda at, _: line.set(at.size)
+            reader,
+            plan,
+            confined=call.alone,
+            on_restored=lambda at, _: line.set(at.size + at.compared),
         )
     call.status = _DAMAGED if report.damaged else _SOME_OF_IT if report.problems else 0
     call.end_action(
         "damaged" if report.damaged else "incomplete" if report.problems else "done",
         entries=report.entries,
         size=report.size,
+        replaced=report.replaced,
+        deleted=report.deleted,
         damaged=len(report.damaged),
         problems=len(report.problems),
         exit_status=call.status,
     )
-    _tell_report(call, plan, report, time.monotonic() - started)
-
-
-def _tell_plan(call: Invocation, plan: RestorePlan) -> None:
-    conflicts = [path_text(path) for path in plan.conflicts]
-    if call.json:
-        print_json(
-            {
-                "snapshot": plan.snapshot.name,
-                "target": str(plan.target),
-                "entries": plan.entries,
-                "files": plan.files,
-                "bytes": plan.size,
-                "conflicts": conflicts,
-                "incomplete": [path_text(path) for path, _ in plan.incomplete],
-            }
-        )
-        return
-    entries = count_text(plan.entries, "entry", "entries")
-    print_line(
-        f"would restore {entries} ({count_text(plan.files, 'file')}, {size_text(plan.size)})"
-    )
-    print_line(f"  from {plan.snapshot.name}")
-    print_line(f"  to   {safe_text(str(plan.target))}")
-    for path in conflicts[:_TOLD]:
-        print_line(f"  in the way: {safe_text(path)}")
-    if len(conflicts) > _TOLD:
-        print_line(f"  and {len(conflicts) - _TOLD:,} more in the way")
-    if conflicts:
-        print_line("restore would refuse: it overwrites nothing")
-    print_line("nothing has been changed")
-
-
-def _tell_report(
-    call: Invocation, plan: RestorePlan, report: RestoreReport, seconds: float
-) -> None:
-    if call.json:
-        print_json(
-            {
-                "snapshot": plan.snapshot.name,
-                "target": str(plan.target),
-                "entries": report.entries,
-                "files": report.files,
-                "bytes": report.size,
-                "seconds": round(seconds, 3),
-                "confined": report.confined,
-                "damaged": [error.message for error in report.damaged],
-                "problems": [
-                    {"path": path_text(path), "reason": reason} for path, reason in report.problems
-                ],
-            }
-        )
-        return
-    if not call.quiet:
-        entries = count_text(report.entries, "entry", "entries")
-        print_line(
-            f"restored {entries} ({count_text(report.files, 'file')}, {size_text(report.size)})"
-            f" in {duration_text(seconds)}, every content compared with its SHA-256"
-        )
-        print_line(f"  to {safe_text(str(plan.target))}")
-    damaged = [error.message for error in report.damaged]
-    _tell_some("not restored, because stored bytes are damaged", damaged)
-    problems = [f"{path_text(path)}: {reason}" for path, reason in report.problems]
-    _tell_some("not as they were", problems)
-
-
-def _tell_some(what: str, lines: list[str]) -> None:
-    if not lines:
-        return
-    print_note(f"{len(lines):,} {what}:")
-    for line in lines[:_TOLD]:
-        print_note(f"  {safe_text(line)}")
-    if len(lines) > _TOLD:
-        print_note(f"  and {len(lines) - _TOLD:,} more; --json tells all")
+    tell_report(call, plan, report, time.monotonic() - started)
 
 
 def decrypt(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-COMMANDS = ("backup", "snapshots", "ls", "cat", "restore", "decrypt", "verify", "key")
 HELP = """\
 auto-backup: encrypted snapshots that are proven to be restorable
 
@@ -13,15 +12,51 @@ take      backup       take a snapshot of --source PATH...
 look      snapshots    list the snapshots of a store
           ls           list what a snapshot holds
           cat          write one file of a snapshot to standard output
+          find         which snapshots hold a file, and when it changed
+          diff         what changed between two snapshots, or since
 get back  restore      restore a snapshot, or some paths of it
           decrypt      write a snapshot's plain archive: | tar xJ
 prove     verify       read snapshots back and compare every digest
-set up    key          new, show, list: keys and who can open what
+keep      rotate       put into the trash what --keep does not keep
+          undelete     bring snapshots back out of the trash
+set up    key          new, show, list, add...: keys and who can open what
 
-'auto-backup COMMAND --help' tells a command's options. All commands take
+'help all' tells all commands, 'COMMAND --help' the options of one. All take
   -s, --store PATH  where snapshots lie     --host NAME      this machine's name
   --key-file FILE   the key                 --job NAME       the source's name
   --state-dir DIR   signing key and log     --log-file FILE  another log
   --json  -q  -v    how to tell             -n, --dry-run    change nothing
 """
+ALL = """\
+all commands; 'auto-backup COMMAND --help' tells the options of one
+
+take
+  backup --source PATH take a snapshot; --now is the same
+look
+  snapshots            list the snapshots of a store
+  ls SNAPSHOT          list what a snapshot holds
+  cat SNAPSHOT PATH    write one file of a snapshot to standard output
+  find PATTERN         which snapshots hold it, and when it changed
+  diff SNAPSHOT        what changed to another SNAPSHOT, or since (--source)
+  stats                how much there is, and what takes the room
+  why PATH --source PATH...   whether a path would be saved, and by which rule
+get back
+  restore SNAPSHOT     restore a snapshot, or some paths of it
+  decrypt SNAPSHOT     write a snapshot's plain archive: | tar xJ
+prove
+  verify               read snapshots back and compare every digest
+keep
+  rotate               put into the trash what --keep does not keep
+  undelete             bring snapshots back out of the trash
+  catalog rebuild      read the stores again for what is known of them
+set up
+  key new|show|list    keys, and who can open what
+  key add|remove       let somebody open snapshots, or not any more
+  key passphrase       let a passphrase open snapshots
+  key export           the key on paper
+  key trust            accept the signatures of listed hosts only
+"""
+"""What ``auto-backup help all`` says: every command has a line that begins with it."""
+
+COMMANDS = tuple(line.split()[0] for line in ALL.splitlines() if line.startswith("  "))
 MORE = "Options of all commands, such as --store and --json: see 'auto-backup --help'."

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import typer
 
+from backup.catalog import CATALOG_NAME, Catalog
 from backup.cli.action_log import LOG_NAME, ActionLog
 from backup.cli.output import print_note
-from backup.errors import SnapshotNotFoundError
+from backup.cli.secrets import ask_passphrase, can_ask
+from backup.errors import BackupError, ConfigError, KeyMissingError, SnapshotNotFoundError
 from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
+from backup.locating import is_file_url
 from backup.restore import RestoreManager
 from backup.snapshot.names import SUFFIX
 from backup.snapshot.reader import SnapshotReader
-from backup.snapshot.recipients import Identity
+from backup.snapshot.recipients import Identity, PassphraseIdentity
 from backup.storage.base import BaseStorage
 from backup.wiring import Settings
 
 SNAPSHOT = typer.Argument(
-    metavar="SNAPSHOT", help="An id, JOB, JOB~1, JOB@2026-11-20, latest, or a file's path."
+    metavar="SNAPSHOT", help="An id, JOB, JOB~1, JOB@2026-11-20, latest, a file's path or URL."
 )
 _LATEST = "latest"
+_YES = frozenset({"1", "yes", "true", "on"})
+_NO = frozenset({"0", "no", "false", "off"})
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Invocation:
     quiet: bool = False
     verbose: bool = False
     dry_run: bool = False
+    yes: bool = False
     log_file: Path | None = None
     alone: bool = False
     status: int = 0
@@ -68,14 +74,43 @@ class Invocation:
             self._log.close()
             self._log = None
 
+    def catalog(self) -> Catalog:
+        """Return what this machine knows of its stores."""
+        return Catalog(self.settings.state_dir() / CATALOG_NAME, tell=print_note)
+
+    def remember(self, work: Callable[[Catalog], object]) -> None:
+        """Record something in the catalog; where that is not possible it is told, and no more."""
+        try:
+            work(self.catalog())
+        except BackupError as error:
+            print_note(f"not recorded in the catalog: {error.message}")
+
     def reader(self) -> RestoreManager:
         """Return what reads the one store that was named, with the key."""
         self.settings.open_store()  # a wrong call is told before a missing key
-        return self.reader_with([self.settings.load_key()])
+        return self.reader_with(self.identities())
 
     def reader_with(self, identities: Sequence[Identity]) -> RestoreManager:
         """Return what reads the one store that was named."""
-        return RestoreManager(self.settings.open_store(), identities=identities)
+        return RestoreManager(
+            self.settings.open_store(),
+            identities=identities,
+            trusted=self.settings.trusted_signers(),
+        )
+
+    def identities(self) -> list[Identity]:
+        """Return what opens snapshots; a person who has no file for it is asked for a passphrase.
+
+        Raises:
+            SecretKeyError: There is nothing.
+        """
+        try:
+            return self.settings.identities()
+        except KeyMissingError as error:
+            if self.settings.names_key_file() or not can_ask():
+                raise
+            self.note(error.message)
+            return [PassphraseIdentity(ask_passphrase("passphrase of the snapshots: "))]
 
     def open(self, snapshot: str) -> SnapshotReader:
         """Open the snapshot that the user means, with the key."""
@@ -103,7 +138,7 @@ class Invocation:
         """
         host, job = self.settings.host, self.settings.job
         is_file = snapshot.endswith(SUFFIX) and os.path.lexists(snapshot)
-        if is_file or not (host or job):
+        if is_file or is_file_url(snapshot) or not (host or job):
             return snapshot
         store = self.settings.open_store()
         name = self._newest(store) if snapshot == _LATEST else snapshot
@@ -128,6 +163,20 @@ class Invocation:
             f"{_LATEST!r} fits {len(jobs)} jobs in {store}",
             hint="say which: " + ", ".join(jobs[:8]),
         )
+
+
+def says_yes(value: str | None) -> bool:
+    """Return whether the value of a variable means yes.
+
+    Raises:
+        ConfigError: It means neither yes nor no.
+    """
+    word = (value or "no").strip().lower()
+    if word not in _YES | _NO:
+        raise ConfigError(
+            f"AUTO_BACKUP_YES is {value!r}, which is neither yes nor no", hint="set it to 1 or 0"
+        )
+    return word in _YES
 
 
 def invocation(context: typer.Context) -> Invocation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,9 +18,11 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 _MINUTE = 60
 _HOUR = 3600
+_DAY = 86_400
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_WHOLE = {"id", "time", "entries", "size"}
+_WHOLE = {"id", "time", "entries", "size", "purged from", "newest", "oldest"}
 _NUMBERS = {"entries", "size"}
+_GAP = 2
 _HIDDEN_BYTES = 0xDC00
 _FIRST_HIDDEN_BYTE = 0x80
 _LAST_HIDDEN_BYTE = 0xFF
@@ -53,6 +56,15 @@ def duration_text(seconds: float) -> str:
     if seconds < _HOUR:
         return f"{int(seconds) // _MINUTE} min {int(seconds) % _MINUTE} s"
     return f"{int(seconds) // _HOUR} h {int(seconds) % _HOUR // _MINUTE} min"
+
+
+def age_text(seconds: float) -> str:
+    """Return how long ago something was, shortly: ``now``, ``5m``, ``3h``, ``12d``."""
+    if seconds < _MINUTE:
+        return "now"
+    if seconds < _HOUR:
+        return f"{int(seconds) // _MINUTE}m"
+    return f"{int(seconds) // _HOUR}h" if seconds < 2 * _DAY else f"{int(seconds) // _DAY}d"
 
 
 def time_text(time: datetime, *, short: bool = False) -> str:
@@ -167,16 +179,36 @@ def _escape_surrogate(found: re.Match[str]) -> str:
     return f"\\x{number - _HIDDEN_BYTES:02x}" if hidden else f"\\u{number:04x}"
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table: drawn on a terminal, plain columns in a pipe."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, optional: Sequence[str] = ()
+) -> None:
+    """Write a table: drawn on a terminal, plain columns in a pipe.
+
+    A terminal on which the lines do not fit gets no ``optional`` columns, the first ones first.
+    """
     table_rows = [[safe_text(cell) for cell in row] for row in rows]
     if is_terminal():
-        _draw_table(columns, table_rows)
+        _draw_table(*_fitting(columns, table_rows, optional))
         return
     widths = [max(map(len, column)) for column in zip(columns, *table_rows, strict=True)]
     for row in [columns, *table_rows]:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print_line("  ".join(cells).rstrip())
+
+
+def _fitting(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return columns and rows without as many optional columns as do not fit."""
+    room = shutil.get_terminal_size().columns
+    for name in optional:
+        widths = (max(map(len, column)) for column in zip(columns, *rows, strict=True))
+        if sum(width + _GAP for width in widths) <= room:
+            break
+        at = list(columns).index(name)
+        columns = [*columns[:at], *columns[at + 1 :]]
+        rows = [[*row[:at], *row[at + 1 :]] for row in rows]
+    return columns, rows
 
 
 def _draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -69,6 +69,11 @@ class ProgressLine:
         """Tell that ``more`` bytes are done."""
         self._update(advance=more)
 
+    def say(self, text: str) -> None:
+        """Show a line of text above, where there is a line at all."""
+        if self._progress is not None:
+            self._progress.console.print(f"auto-backup: {text}", markup=False, highlight=False)
+
     def _update(self, **change: float) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, **change)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -19,12 +21,15 @@ from backup.cli.output import (
     size_text,
 )
 from backup.cli.progress import ProgressLine
-from backup.errors import SnapshotNotFoundError
+from backup.errors import SecretKeyError, SnapshotNotFoundError
 from backup.locating import Located, locate
 from backup.manager.recovery_files import differing_files
+from backup.model import SnapshotKind
+from backup.remembering import remember_proof
 from backup.restore import RestoreManager
+from backup.snapshot.names import parse_name
 from backup.snapshot.recipients import Identity
-from backup.verification import Level, Proof, verify_snapshot
+from backup.verification import Checked, Level, Proof, verify_snapshot
 
 _DAMAGED = 13
 _TOLD = 10
@@ -50,14 +55,18 @@ def verify(
 ) -> None:
     """Read snapshots back from the store and compare every digest."""
     call = invocation(context)
-    identities: list[Identity] = [] if level is Level.CHECKSUM else [call.settings.load_key()]
+    identities = _identities(call, level)
+    trusted = call.settings.trusted_signers()
     located = _located(call, call.reader_with(identities), snapshots or [])
     call.start_action("verify", level=str(level), snapshots=len(located))
     proofs = []
+    checked: Checked = {}
     for number, one in enumerate(located, 1):
         what = "verifying" if len(located) == 1 else f"verifying {number}/{len(located)}"
         with ProgressLine(what, one.source.size, quiet=call.quiet) as line:
-            proof = _verify(one, identities, level, line)
+            proof = _verify(one, identities, level, line, checked=checked, trusted=trusted)
+        if not call.dry_run:
+            call.remember(partial(remember_proof, located=one, proof=proof))
         if not call.json:
             _tell(call, proof)
         proofs.append(proof)
@@ -78,6 +87,15 @@ def verify(
     )
 
 
+def _identities(call: Invocation, level: Level) -> list[Identity]:
+    """Return the key; checksums can do without."""
+    if level is Level.CONTENT:
+        return call.identities()
+    with suppress(SecretKeyError):
+        return call.settings.identities()
+    return []
+
+
 def _located(call: Invocation, manager: RestoreManager, wanted: Sequence[str]) -> list[Located]:
     if wanted:
         return [manager.locate(call.wanted(one)) for one in wanted]
@@ -96,11 +114,22 @@ def _tell_recovery_files(call: Invocation) -> None:
 
 
 def _verify(
-    located: Located, identities: Sequence[Identity], level: Level, line: ProgressLine
+    located: Located,
+    identities: Sequence[Identity],
+    level: Level,
+    line: ProgressLine,
+    *,
+    checked: Checked,
+    trusted: Collection[bytes] | None,
 ) -> Proof:
     passes = 2 if level is Level.CONTENT else 1
     return verify_snapshot(
-        located, identities, level=level, on_bytes=lambda more: line.add(more / passes)
+        located,
+        identities,
+        level=level,
+        trusted=trusted,
+        on_bytes=lambda more: line.add(more / passes),
+        checked=checked,
     )
 
 
@@ -120,12 +149,21 @@ def _tell(call: Invocation, proof: Proof) -> None:
 def _compared(proof: Proof) -> str:
     seconds = duration_text((proof.finished - proof.started).total_seconds())
     if proof.level is Level.CHECKSUM:
-        return f"SHA-256 of {size_text(proof.file_bytes)} compared in {seconds}"
+        return (
+            f"SHA-256 of {size_text(proof.file_bytes)}{_with_others(proof)} compared in {seconds}"
+        )
     return (
         f"{count_text(proof.frames, 'frame')} opened,"
         f" {count_text(proof.entries, 'entry', 'entries')}"
         f" and {size_text(proof.content_bytes)} of contents compared in {seconds}"
     )
+
+
+def _with_others(proof: Proof) -> str:
+    name = parse_name(proof.name)
+    if proof.others is None and name is not None and name.kind is not SnapshotKind.FULL:
+        return " (without a key not of the snapshots that it refers to)"
+    return f", and of {count_text(proof.others, 'file')} that it refers to," if proof.others else ""
 
 
 def _proof_json(proof: Proof) -> dict[str, object]:
@@ -136,6 +174,7 @@ def _proof_json(proof: Proof) -> dict[str, object]:
         "started": proof.started,
         "finished": proof.finished,
         "file_bytes": proof.file_bytes,
+        "other_files": proof.others,
         "frames": proof.frames,
         "entries": proof.entries,
         "content_bytes": proof.content_bytes,

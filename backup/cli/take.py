@@ -8,6 +8,20 @@ from typing import Annotated
 
 import typer
 
+from backup.cli.excluding import (
+    Exclude,
+    ExcludeCaches,
+    ExcludeFile,
+    ExcludeIfPresent,
+    ExcludeLargerThan,
+    OneFileSystem,
+    collect_excludes,
+    left_out_json,
+    left_out_lines,
+    left_out_text,
+    remarks,
+)
+from backup.cli.forecast import measure, tell_plan, tell_problems
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import (
@@ -20,17 +34,21 @@ from backup.cli.output import (
     size_text,
 )
 from backup.cli.progress import ProgressLine
+from backup.cli.sealing import prepare_sealing
+from backup.cli.slow_xz import SlowXz
 from backup.errors import BackupError, ConfigError
 from backup.keys import load_or_create_host_key
-from backup.manager import Problem, SnapshotReport, SnapshotRequest, take_snapshot
+from backup.manager import Problem, Progress, SnapshotReport, SnapshotRequest, take_snapshot
+from backup.manager.chain_memory import ChainMemory
 from backup.manager.copying import copy_snapshot
+from backup.manager.frame_pool import check_workers
 from backup.manager.naming import default_job
 from backup.manager.own_stores import refuse_stores
-from backup.model import Entry, path_text
+from backup.model import path_text
+from backup.remembering import remember_taken
 from backup.snapshot.compression import archive_type, check_level
 from backup.snapshot.names import check_word
 from backup.sources.roots import Root, prepare_roots
-from backup.sources.tree import TreeWalker
 from backup.storage.base import BaseStorage, ProofStrength
 from backup.wiring import expanded
 
@@ -40,7 +58,7 @@ _PROVEN = {
     ProofStrength.ATTESTED: "the file attested by its store",
     ProofStrength.EXISTENCE: "the file's size told by its store",
 }
-_TOLD = 10
+_NOT_WHOLE = "not saved, or not whole"
 _EXAMPLES = """say what to back up, for example:
   auto-backup --now --source ~/Documents
   auto-backup --now --source /etc /srv --store /mnt/disk"""
@@ -64,6 +82,28 @@ def backup(
         typer.Option(metavar="NAME", help="xz (smallest), zstd (fastest), gzip, bzip2 or none."),
     ] = "xz",
     level: Annotated[int | None, typer.Option(metavar="N", help="How hard to compress.")] = None,
+    *,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many processes read and compress; 1 is this one alone. By default what"
+            " cores and memory allow.",
+        ),
+    ] = None,
+    recipient: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Seal for this public key, or file of them, too."),
+    ] = None,
+    exclude: Exclude = None,
+    exclude_file: ExcludeFile = None,
+    exclude_if_present: ExcludeIfPresent = None,
+    exclude_caches: ExcludeCaches = False,
+    exclude_larger_than: ExcludeLargerThan = None,
+    one_file_system: OneFileSystem = False,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="A word to keep with the snapshot.")
+    ] = None,
 ) -> None:
     """Take an encrypted snapshot, and prove it before it counts. Same as --now."""
     call = invocation(context)
@@ -71,28 +111,46 @@ def backup(
         raise ConfigError("there is nothing to back up: no --source", hint=_EXAMPLES)
     archive = archive_type(compression)
     check_level(archive, level)
+    check_workers(workers)
     host, job = call.settings.host_name(), call.settings.job
     if job:
         check_word(job, "job")
+    tags = tuple(dict.fromkeys(check_word(word, "tag") for word in tag or ()))
+    excludes = collect_excludes(
+        exclude=exclude,
+        exclude_file=exclude_file,
+        if_present=exclude_if_present,
+        caches=exclude_caches,
+        larger_than=exclude_larger_than,
+        one_file_system=one_file_system,
+    )
     source = [Path(expanded(str(path))) for path in source]
     roots = prepare_roots(source)
     stores = call.settings.open_stores()
     refuse_stores(roots, stores)
+    for remark in remarks(excludes, roots):
+        call.note(remark)
+    call.settings.public_recipients(recipient or [])  # a wrong one is told at once
     if call.dry_run:
-        _tell_plan(call, roots, stores)
+        tell_plan(call, roots, excludes.rules, stores)
         return
-    key, is_new = call.settings.load_or_create_key(stores)
-    if is_new:
-        _tell_new_key(call)
+    sealing = prepare_sealing(call, stores, recipient or [])
+    host_key = load_or_create_host_key(call.settings.state_dir())
+    memory = ChainMemory(call.settings.state_dir(), host_key)
+    job = job or default_job(roots, stores[0], host, sealing.identities, memory)
     request = SnapshotRequest(
         sources=source,
         host=host,
-        job=job or default_job(roots, stores[0], host, [key]),
-        recipients=[key],
-        identities=[key],
-        host_key=load_or_create_host_key(call.settings.state_dir()),
+        job=job,
+        recipients=sealing.recipients(stores[0], host, job),
+        identities=sealing.identities,
+        host_key=host_key,
+        memory=memory,
         archive=archive,
         level=level,
+        rules=excludes.rules,
+        tags=tags,
+        workers=workers,
     )
     _take(call, request, roots, stores)
 
@@ -109,12 +167,19 @@ def _take(
     if call.settings.uses_default_store():
         call.note(f"no --store given: snapshots go to {stores[0]}")
     with ProgressLine(request.job, None, quiet=call.quiet) as line:
-        if line.is_shown:
-            line.expect(_measure(roots)[1])
-        report = take_snapshot(
-            request, stores[0], leave_out=stores[1:], on_progress=lambda at: line.set(at.read)
-        )
+        total = measure(roots, request.rules, stores).bytes if line.is_shown else 0
+        line.expect(total)
+        slow = SlowXz(line.say)
+
+        def tell(at: Progress) -> None:
+            line.set(at.read)
+            slow.watch(at.read, total, at.quicker)
+
+        report = take_snapshot(request, stores[0], leave_out=stores[1:], on_progress=tell)
     failed = _copy(report.name, stores)
+    for store in stores:
+        if store not in failed:
+            _remember(call, request, report, store)
     incomplete = bool(report.problems)
     call.status = _SOME_OF_IT if incomplete else 0
     if failed:
@@ -127,10 +192,27 @@ def _take(
         entries=report.counts.entries,
         source_bytes=report.counts.bytes,
         unreadable=len(report.problems),
+        left_out=report.left_out.total,
         not_copied=[str(store) for store in failed],
         exit_status=call.status,
     )
     _tell_report(call, report, stores, failed)
+
+
+def _remember(
+    call: Invocation, request: SnapshotRequest, report: SnapshotReport, store: BaseStorage
+) -> None:
+    call.remember(
+        lambda catalog: remember_taken(
+            catalog,
+            store,
+            report.name,
+            request.identities,
+            strength=str(report.strength),
+            started=report.started,
+            finished=report.finished,
+        )
+    )
 
 
 def _copy(name: str, stores: Sequence[BaseStorage]) -> dict[BaseStorage, BackupError]:
@@ -144,36 +226,6 @@ def _copy(name: str, stores: Sequence[BaseStorage]) -> dict[BaseStorage, BackupE
     return failed
 
 
-def _measure(roots: Sequence[Root]) -> tuple[int, int]:
-    """Return how many entries there are below ``roots``, and the bytes of their contents."""
-    entries = size = 0
-    for found in TreeWalker(roots):
-        if isinstance(found, Entry):
-            entries += 1
-            size += found.size
-    return entries, size
-
-
-def _tell_plan(call: Invocation, roots: Sequence[Root], stores: Sequence[BaseStorage]) -> None:
-    entries, size = _measure(roots)
-    sources = [path_text(root.path) for root in roots]
-    places = [str(store) for store in stores]
-    if call.json:
-        print_json({"sources": sources, "stores": places, "entries": entries, "bytes": size})
-        return
-    print_line(f"would save {count_text(entries, 'entry', 'entries')} ({size_text(size)})")
-    print_line(f"  from {', '.join(sources)}")
-    print_line(f"  to   {', '.join(places)}")
-    print_line("nothing has been changed")
-
-
-def _tell_new_key(call: Invocation) -> None:
-    """Tell once, also to those who want quiet: nobody else can ever tell it."""
-    print_note(f"a new key has been made: {call.settings.key_path()}")
-    print_note("keep a copy of that file elsewhere, off this machine.")
-    print_note("without it nobody, you included, can ever read these snapshots.")
-
-
 def _tell_report(
     call: Invocation,
     report: SnapshotReport,
@@ -184,16 +236,16 @@ def _tell_report(
     if call.json:
         print_json(_report_json(report, files, failed))
     elif not call.quiet:
-        _tell_snapshot(report, files)
-    for skipped in report.skipped if call.verbose else ():
-        call.note(f"left out: {path_text(skipped.path)}: {skipped.reason}")
-    _tell_problems(report)
+        _tell_snapshot(report, files, verbose=call.verbose)
+    for line in left_out_lines(report.left_out) if call.verbose else ():
+        call.note(line)
+    tell_problems(report.problems, _NOT_WHOLE)
     for store, error in failed.items():
         print_note(f"there is no copy in {store}:")
         print_error(error)
 
 
-def _tell_snapshot(report: SnapshotReport, files: Sequence[str]) -> None:
+def _tell_snapshot(report: SnapshotReport, files: Sequence[str], *, verbose: bool) -> None:
     seconds = (report.finished - report.started).total_seconds()
     counts = report.counts
     print_line(
@@ -202,20 +254,11 @@ def _tell_snapshot(report: SnapshotReport, files: Sequence[str]) -> None:
         f" as {size_text(report.size)} in {duration_text(seconds)}"
     )
     print_line(f"  snapshot  {report.id.hex()[:8]}  ({report.name.split('/')[1]})")
+    if report.left_out.total:
+        print_line(f"  left out  {left_out_text(report.left_out, verbose=verbose)}")
     for file in files:
         print_line(f"  file      {file}")
     print_line(f"  proven    frames decompressed and compared, {_PROVEN[report.strength]}")
-
-
-def _tell_problems(report: SnapshotReport) -> None:
-    if not report.problems:
-        return
-    what = count_text(len(report.problems), "path was", "paths were")
-    print_note(f"{what} not saved, or not as they should be:")
-    for problem in report.problems[:_TOLD]:
-        print_note(f"  {path_text(problem.path)}: {problem.reason}")
-    if len(report.problems) > _TOLD:
-        print_note(f"  and {len(report.problems) - _TOLD:,} more; --json tells all")
 
 
 def _place(store: BaseStorage, name: str) -> str:
@@ -240,7 +283,7 @@ def _report_json(
         "source_files": report.counts.files,
         "source_bytes": report.counts.bytes,
         "problems": [_problem_json(problem) for problem in report.problems],
-        "skipped": [_problem_json(problem) for problem in report.skipped],
+        **left_out_json(report.left_out),
         "not_copied": [
             {"store": str(store), "reason": error.message} for store, error in failed.items()
         ],

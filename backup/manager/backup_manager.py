@@ -7,27 +7,35 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from datetime import UTC, datetime
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from backup.catalog import CATALOG_NAME, Catalog
 from backup.clock import Clock, system_clock
 from backup.environment import host_name, key_file_path, state_dir
-from backup.errors import IntegrityError, SecretKeyError, SourceError, StorageError
+from backup.errors import BackupError, LockedError, SourceError, StorageError
 from backup.keys import load_key_file, load_or_create_host_key
-from backup.listing import Placed, by_age, list_snapshots
-from backup.locating import locate
+from backup.listing import list_snapshots
+from backup.manager.candidates import Opened, open_candidate
+from backup.manager.frame_pool import check_workers
 from backup.manager.naming import default_job
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
 from backup.manager.run import new_core, take_snapshot, write_content
-from backup.retention import plan_keep_last
+from backup.manager.trash import delete_snapshot
+from backup.model import NO_RULES, ExcludeRules
+from backup.remembering import remember_taken
+from backup.retention import RetentionPolicy, plan_retention
 from backup.snapshot.compression import archive_type, check_level
-from backup.snapshot.names import DIGEST_SUFFIX, KEYS_SUFFIX, SUFFIX, slug
+from backup.snapshot.names import SUFFIX, slug
 from backup.snapshot.recipients import FernetKey
 from backup.sources.roots import prepare_roots
+from backup.sources.rules import Excluder
 from backup.storage import open_storage
-from backup.storage.base import BaseStorage
 from backup.storage.local_writer import LocalWriter
+
+_LOG = logging.getLogger(__name__)
 
 
 class BackupManager:
@@ -42,7 +50,10 @@ class BackupManager:
         level: The compression level, ``None`` for the default.
         job: The job's name; made of the source's name where it is not given.
         host: This machine's name in the store.
-        state: Where this host's signing key lies.
+        state: Where this host's signing key and its catalog lie.
+        rules: What to leave out; the source itself never is.
+        workers: How many processes read and compress, 1 for this one alone; ``None`` for what
+            cores and memory allow.
         clock: Tells the time.
         on_progress: Is told how far a snapshot has come.
     """
@@ -59,6 +70,8 @@ class BackupManager:
         job: str | None = None,
         host: str | None = None,
         state: Path | None = None,
+        rules: ExcludeRules = NO_RULES,
+        workers: int | None = None,
         clock: Clock = system_clock,
         on_progress: OnProgress = no_progress,
     ) -> None:
@@ -70,13 +83,18 @@ class BackupManager:
         self._archive = archive_type(compression)
         self._level = level
         check_level(self._archive, level)
+        check_workers(workers)
+        self._workers = workers
         self._job = job
         self._host = host or slug(host_name())
         self._state = state or state_dir()
+        Excluder(rules)  # refuses what cannot be used
+        self._rules = rules
+        self._catalog = Catalog(self._state / CATALOG_NAME, clock=clock, tell=_LOG.warning)
         self._clock = clock
         self._on_progress = on_progress
         if keep is not None:
-            plan_keep_last((), keep)  # refuses what cannot be kept, before anything is stored
+            RetentionPolicy(last=keep)  # refuses what cannot be kept, before anything is stored
 
     def create_snapshot(self) -> str:
         """Take a snapshot, prove it, rotate if ``keep`` says so; return the ``.enc`` file's path.
@@ -89,8 +107,10 @@ class BackupManager:
         """
         request = self._request()
         self.last_report = take_snapshot(request, self._storage, on_progress=self._on_progress)
+        self._remember(request, self.last_report)
         if self._keep is not None:
-            self._rotate_backups(self._keep)
+            with suppress(LockedError):  # another run began meanwhile, and rotates when it is done
+                self._rotate_backups(self._keep)
         return self._path(self.last_report.name)
 
     def _request(self, source: str | None = None) -> SnapshotRequest:
@@ -107,6 +127,8 @@ class BackupManager:
             host_key=load_or_create_host_key(self._state),
             archive=self._archive,
             level=self._level,
+            rules=self._rules,
+            workers=self._workers,
             clock=self._clock,
         )
 
@@ -135,45 +157,63 @@ class BackupManager:
     def _rotate_backups(self, keep: int) -> list[str]:
         """Delete all but the newest ``keep`` snapshots of this source; return the paths removed.
 
-        Snapshots of other sources and files that do not open with this key are left alone.
+        They are gone at once, without a stay in the trash. Snapshots of other sources and files
+        that do not open with this key are left alone.
 
         Raises:
             InvalidArgumentError: ``keep`` is below 1 (also a ``ValueError``).
+            LockedError: Another run of the job is at work.
             StorageError: The store cannot be listed, or does not delete.
         """
-        decisions = plan_keep_last((), keep) or plan_keep_last(self._own_snapshots(), keep)
-        removed = [decision.name for decision in decisions if not decision.keep]
-        for name in removed:
-            delete_snapshot(self._storage, name)
-        return [self._path(name) for name in removed]
+        policy = RetentionPolicy(last=keep)  # refuses what cannot be kept
+        jobs = {_job_of(one) for one in self._own_snapshots()}
+        with ExitStack() as locks:
+            for job in sorted(jobs):
+                locks.enter_context(self._storage.lock(job))
+            # What another run did before it let go of its lock must be known.
+            own = [one for one in self._own_snapshots() if _job_of(one) in jobs]
+            # What counts here is the order of the snapshots, not what the clock says today.
+            now = max((one.candidate.time for one in own), default=self._clock())
+            plan = plan_retention(policy, [one.candidate for one in own], now, most=len(own) or 1)
+            for name in plan.deletions:
+                self._forget(name)  # before: nobody shall miss what was deleted on purpose
+                delete_snapshot(self._storage, name)
+        return [self._path(name) for name in plan.deletions]
 
-    def _own_snapshots(self) -> list[str]:
-        """Return the names of this source's snapshots, oldest first, by their signed records."""
+    def _remember(self, request: SnapshotRequest, report: SnapshotReport) -> None:
+        try:
+            remember_taken(
+                self._catalog,
+                self._storage,
+                report.name,
+                request.identities,
+                strength=str(report.strength),
+                started=report.started,
+                finished=report.finished,
+            )
+        except BackupError as error:
+            _LOG.warning("not recorded in the catalog: %s", error.message)
+
+    def _forget(self, name: str) -> None:
+        try:
+            self._catalog.forget(self._storage.url, name)
+        except BackupError as error:
+            _LOG.warning("not recorded in the catalog: %s", error.message)
+
+    def _own_snapshots(self) -> list[Opened]:
+        """Return this source's snapshots, by their signed records."""
         source = os.path.realpath(os.fsencode(self._source)).lstrip(b"/")
-        own = {}
-        for stored in list_snapshots(self._storage, host=self._host, job=self._job or ""):
-            try:
-                reader = locate(self._storage, stored.name).open([self._key])
-            except (IntegrityError, SecretKeyError):
-                continue
-            if reader.record.sources == (source,):
-                core = reader.core
-                time = datetime.fromtimestamp(core.time, UTC)
-                own[stored.name] = Placed(core.chain.hex(), core.sequence, time)
-        ages = by_age(own.values())
-        return sorted(own, key=lambda name: (ages[own[name]], name))
+        listed = list_snapshots(self._storage, host=self._host, job=self._job or "")
+        opened = [open_candidate(self._storage, one, [self._key]) for one in listed]
+        return [one for one in opened if one.record and one.record.sources == (source,)]
 
     def _path(self, name: str) -> str:
         root = self._storage.local_root()
         return f"{self._storage.url}/{name}" if root is None else os.fspath(root / name)
 
 
-def delete_snapshot(storage: BaseStorage, name: str) -> None:
-    """Delete the snapshot ``name``, then what lies beside it."""
-    storage.delete(name)
-    stem = name.removesuffix(SUFFIX)
-    for suffix in (KEYS_SUFFIX, DIGEST_SUFFIX):
-        storage.delete(stem + suffix)
+def _job_of(one: Opened) -> str:
+    return f"{one.stored.host}/{one.stored.job}"
 
 
 def _store_of(backup_dir: str | os.PathLike[str]) -> str | Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from backup.clock import Clock, system_clock
 from backup.errors import DigestError, StorageError
-from backup.locating import locate
-from backup.manager.committing import commit_with
+from backup.locating import Located, locate
+from backup.manager.committing import clear_away, commit_with
 from backup.manager.recovery_files import place_recovery_files
 from backup.snapshot.names import DIGEST_SUFFIX, KEYS_SUFFIX, SUFFIX, digest_line
 from backup.storage.base import BaseStorage
@@ -14,14 +15,27 @@ from backup.storage.base import BaseStorage
 _BLOCK = 4 * 1024 * 1024
 
 
-def copy_snapshot(source: BaseStorage, name: str, target: BaseStorage) -> None:
+def copy_snapshot(
+    source: BaseStorage, name: str, target: BaseStorage, *, clock: Clock = system_clock
+) -> None:
     """Copy the snapshot ``name`` and what lies beside it; prove that it arrived.
 
     Raises:
+        LockedError: A run of this job is at work in ``target``.
         DigestError: What was read is not what had been stored; the copy is not kept.
         StorageError: One of the stores refuses; nothing that looks finished is left.
     """
     located = locate(source, name)
+    place = name.rpartition("/")[0]
+    with target.lock(place) as alone:
+        clear_away(target, place, clock(), alone=alone)
+        _copy_alone(located, source, target)
+    with suppress(StorageError):  # a convenience; verify tells where it is missing
+        place_recovery_files(target)
+
+
+def _copy_alone(located: Located, source: BaseStorage, target: BaseStorage) -> None:
+    name = located.name
     with target.create(name) as sink:
         at = 0
         while block := located.source.read_at(at, _BLOCK):
@@ -35,5 +49,3 @@ def copy_snapshot(source: BaseStorage, name: str, target: BaseStorage) -> None:
         if located.keys_file is not None:
             beside[stem + KEYS_SUFFIX] = located.keys_file
         commit_with(target, sink, name, beside)
-    with suppress(StorageError):  # a convenience; verify tells where it is missing
-        place_recovery_files(target)

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from backup.errors import IntegrityError, SecretKeyError
 from backup.listing import list_snapshots
 from backup.locating import locate
+from backup.manager.chain_memory import ChainMemory
 from backup.snapshot.names import slug
 from backup.snapshot.recipients import Identity
 from backup.sources.roots import Root
@@ -19,7 +20,11 @@ _LONGEST = 56
 
 
 def default_job(
-    roots: Sequence[Root], storage: BaseStorage, host: str, identities: Sequence[Identity]
+    roots: Sequence[Root],
+    storage: BaseStorage,
+    host: str,
+    identities: Sequence[Identity],
+    memory: ChainMemory | None = None,
 ) -> str:
     """Return the job that snapshots of ``roots`` belong to: the first source's name.
 
@@ -28,7 +33,7 @@ def default_job(
     """
     path = roots[0].path.decode("utf-8", "replace")
     name = slug(PurePosixPath(path).name)[:_LONGEST] if path else "root"
-    if not _is_taken(name, roots, storage, host, identities):
+    if not _is_taken(name, roots, storage, host, identities=identities, memory=memory):
         return name
     return f"{name}-{sha256(roots[0].path).hexdigest()[:4]}"
 
@@ -38,10 +43,15 @@ def _is_taken(
     roots: Sequence[Root],
     storage: BaseStorage,
     host: str,
+    *,
     identities: Sequence[Identity],
+    memory: ChainMemory | None,
 ) -> bool:
     sources = {root.path for root in roots}
     for stored in reversed(list_snapshots(storage, host=host, job=name)):
         with suppress(IntegrityError, SecretKeyError):
             return not sources & set(locate(storage, stored.name).open(identities).record.sources)
-    return False
+    before = memory.recall(storage, host, name) if memory and not identities else None
+    if memory is None or before is None:
+        return False
+    return not set(map(memory.source_mark, sources)) & set(before.sources)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from backup.archive.records import BLOCK_BYTES, attribute_bound, sparse_map
 from backup.archive.tar import padding
 from backup.errors import SourceError
 from backup.model import Entry, EntryType
@@ -31,7 +32,10 @@ class Member(NamedTuple):
 
 
 class Range(NamedTuple):
-    """A run of chunks of one large file, from ``offset`` on; the file's header comes before 0."""
+    """A run of chunks of one large file, from ``offset`` on; the file's header comes before 0.
+
+    ``offset`` counts what is stored of the file: of a sparse one, its runs of data joined.
+    """
 
     entry: Entry
     offset: int
@@ -39,13 +43,13 @@ class Range(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """Where the run ends in the file."""
+        """Where the run ends in what is stored of the file."""
         return self.offset + sum(self.lengths)
 
     @property
     def is_last(self) -> bool:
         """Whether the file ends with it."""
-        return self.stop == self.entry.size
+        return self.stop == self.entry.stored_size
 
 
 Item = Member | Range
@@ -75,22 +79,23 @@ def plan_jobs(entries: Iterable[Entry], *, capacity: int, cut: Cut) -> Iterator[
 class _Planner:
     def __init__(self, capacity: int, cut: Cut) -> None:
         self._capacity = capacity
+        self._room = capacity - capacity // _GROWTH
         self._cut = cut
         self._items: list[Item] = []
         self._size = 0
         self._number = 0
         self._first_names: dict[tuple[int, int], Entry] = {}
 
-    def take(self, entry: Entry) -> Iterator[FrameJob]:
+    def take(self, entry: Entry) -> Iterable[FrameJob]:
+        """Plan ``entry``; return the jobs that are complete by now, mostly none."""
         member = self._as_member(entry)
         cost = size_bound(member)
         if cost > self._capacity and entry.type is EntryType.FILE and member.hardlink_to is None:
-            yield from self._take_large(member.entry, _header_bound(member))
-            return
-        if self._size + cost > self._capacity - self._capacity // _GROWTH:
-            yield from self.close()
+            return self._take_large(member.entry, header_bound(member))
+        complete = self.close() if self._size + cost > self._room else ()
         self._items.append(member)
         self._size += cost
+        return complete
 
     def _as_member(self, entry: Entry) -> Member:
         """Return ``entry`` whole, or as another name of the hard-linked file that came before."""
@@ -111,7 +116,7 @@ class _Planner:
         size = header
         try:
             for length in self._cut(entry):
-                if lengths and size + length + padding(entry.size) > self._capacity:
+                if lengths and size + length + padding(entry.stored_size) > self._capacity:
                     yield self._job(Range(entry, offset, tuple(lengths)))
                     offset, lengths, size = offset + sum(lengths), [], 0
                 lengths.append(length)
@@ -129,8 +134,8 @@ class _Planner:
             yield self._job(Range(entry, offset, tuple(lengths)))
             offset += sum(lengths)
         step = self._capacity - _HEADER
-        while offset < entry.size:
-            length = min(step, entry.size - offset)
+        while offset < entry.stored_size:
+            length = min(step, entry.stored_size - offset)
             yield self._job(Range(entry, offset, (length,)))
             offset += length
 
@@ -139,27 +144,43 @@ class _Planner:
         self._number += 1
         return job
 
-    def close(self) -> Iterator[FrameJob]:
-        if self._items:
-            yield FrameJob(self._number, tuple(self._items))
-            self._number += 1
-            self._items = []
-            self._size = 0
+    def close(self) -> tuple[FrameJob, ...]:
+        """Return the job of what has been collected, if there is anything."""
+        if not self._items:
+            return ()
+        job = FrameJob(self._number, tuple(self._items))
+        self._number += 1
+        self._items = []
+        self._size = 0
+        return (job,)
 
 
 def size_bound(item: Item) -> int:
     """Return a bound of the bytes that ``item`` takes in a piece, as it was listed."""
+    bound = header_bound(item)
     if isinstance(item, Range):
-        return _header_bound(item) + sum(item.lengths)
+        return bound + sum(item.lengths)
     entry = item.entry
-    if item.hardlink_to is not None or entry.type is not EntryType.FILE:
-        return _header_bound(item)
-    return _header_bound(item) + entry.size + padding(entry.size)
+    if entry.type is EntryType.FILE and item.hardlink_to is None:
+        bound += _in_blocks(entry.stored_size)
+    return bound
 
 
-def _header_bound(item: Item) -> int:
+def header_bound(item: Item) -> int:
+    """Return a bound of the bytes that come before the content of ``item``."""
     entry = item.entry
-    link = item.hardlink_to or b"" if isinstance(item, Member) else b""
-    names = len(entry.path) + len(entry.target) + len(link)
+    names = len(entry.path) + len(entry.target)
+    if isinstance(item, Member) and item.hardlink_to is not None:
+        names += len(item.hardlink_to)
     owners = 4 * (len(entry.user) + len(entry.group))
-    return _HEADER + names + padding(names) + owners + padding(owners)
+    bound = _HEADER + _in_blocks(names) + _in_blocks(owners)
+    if entry.xattrs:
+        bound += attribute_bound(entry.xattrs)
+    if entry.data is not None:  # the name stands in a record of its own
+        bound += len(sparse_map(entry.data, entry.size)) + len(entry.path)
+    return bound
+
+
+def _in_blocks(size: int) -> int:
+    """Return how many bytes whole blocks take that hold ``size`` bytes."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES

@@ -7,16 +7,16 @@ durable and read back under a name that nobody lists, then the files beside it, 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import NamedTuple
 
 from backup.errors import IntegrityError, SourceError, StorageError
 from backup.listing import find_newest
-from backup.manager.committing import commit_with
+from backup.manager.committing import clear_away, commit_with
 from backup.manager.content import ContentWriter, Written
-from backup.manager.frame_job import FrameWorker
+from backup.manager.frame_pool import frame_pool
 from backup.manager.own_stores import directories_of, refuse_stores
 from backup.manager.recovery_files import place_recovery_files
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
@@ -35,9 +35,9 @@ from backup.snapshot.names import (
 from backup.snapshot.recipients import DATA_KEY_BYTES, make_slots
 from backup.snapshot.writer import SnapshotWriter
 from backup.sources.roots import Root, prepare_roots
+from backup.sources.rules import Excluder
 from backup.storage.base import BaseStorage, Receipt, StorageWriter
 
-_ORPHANS_AFTER = timedelta(hours=1)
 _MOST_DRAWS = 10
 
 
@@ -48,6 +48,7 @@ class _Place(NamedTuple):
     sequence: int
     previous: bytes | None
     record: EndRecord | None
+    had_content: bool = False
 
 
 def take_snapshot(
@@ -66,32 +67,54 @@ def take_snapshot(
         on_progress: Is told after every frame.
 
     Raises:
-        ConfigError: A source is a store, or lies in one.
+        ConfigError: A source is a store, or lies in one; or a rule or a tag cannot be used.
         SourceError: A source is missing, or empty though its last snapshot was not.
         SecretKeyError: There is nobody to seal it for.
+        LockedError: Another run of this job is at work.
         StorageError: It could not be stored; nothing that looks finished is left.
     """
     check_word(request.host, "host")
     check_word(request.job, "job")
+    for tag in request.tags:
+        check_word(tag, "tag")
+    Excluder(request.rules)
     roots = prepare_roots(request.sources)
     stores = [storage, *leave_out]
     refuse_stores(roots, stores)
     started = request.clock()
-    _clear_away(storage, request, started)
+    place = f"{request.host}/{request.job}"
+    with storage.lock(place) as alone:
+        clear_away(storage, place, started, alone=alone)
+        return _take_alone(
+            request,
+            storage,
+            roots,
+            skip=directories_of(stores),
+            started=started,
+            on_progress=on_progress,
+        )
+
+
+def _take_alone(
+    request: SnapshotRequest,
+    storage: BaseStorage,
+    roots: Sequence[Root],
+    *,
+    skip: Sequence[tuple[int, int]],
+    started: datetime,
+    on_progress: OnProgress,
+) -> SnapshotReport:
+    """Take the snapshot while no other run of this job is at work."""
     place = _find_place(storage, request)
     core, name = _choose_id(storage, request, place, started)
     with storage.create(str(name)) as sink:
         writer, written = write_content(
-            request,
-            core,
-            roots,
-            sink.write,
-            skip=directories_of(stores),
-            on_progress=on_progress,
+            request, core, roots, sink.write, skip=skip, on_progress=on_progress
         )
-        _refuse_empty(roots, written, place.record)
+        _refuse_empty(roots, written, had_content=place.had_content)
         receipt = sink.seal()
-        _commit(storage, sink, str(name), writer.keys_file(), receipt)
+        with _remembered(request, storage, core, str(name), written):
+            _commit(storage, sink, str(name), writer.keys_file(), receipt)
     with suppress(StorageError):  # a convenience; verify tells where it is missing
         place_recovery_files(storage)
     return SnapshotReport(
@@ -105,7 +128,7 @@ def take_snapshot(
         started=started,
         finished=request.clock(),
         problems=written.problems,
-        skipped=written.skipped,
+        left_out=written.left_out,
     )
 
 
@@ -113,7 +136,7 @@ def write_content(
     request: SnapshotRequest,
     core: Core,
     roots: Sequence[Root],
-    write: Callable[[bytes | bytearray], object],
+    write: Callable[[bytes | bytearray | memoryview], object],
     *,
     skip: Sequence[tuple[int, int]] = (),
     on_progress: OnProgress = no_progress,
@@ -123,12 +146,9 @@ def write_content(
     data_key = secrets.token_bytes(DATA_KEY_BYTES)
     slots = make_slots(request.recipients, data_key, core)
     writer = SnapshotWriter(write, core, slots, data_key, host_key=request.host_key, level=level)
-    worker = FrameWorker(core, data_key, level)
-    try:
-        content = ContentWriter(request, roots, writer, worker, skip=skip, on_progress=on_progress)
+    with frame_pool(core, data_key, level, workers=request.workers) as pool:
+        content = ContentWriter(request, roots, writer, pool, skip=skip, on_progress=on_progress)
         return writer, content.write()
-    finally:
-        worker.close()
 
 
 def _make_core(request: SnapshotRequest, place: _Place, started: datetime) -> Core:
@@ -162,30 +182,63 @@ def _choose_id(
 
 def new_core(request: SnapshotRequest) -> Core:
     """Return the core of a snapshot that begins a chain of its own."""
-    place = _Place(secrets.token_bytes(ID_BYTES), 1, None, None)
-    return _make_core(request, place, request.clock())
+    return _make_core(request, _first_place(), request.clock())
+
+
+def _first_place() -> _Place:
+    return _Place(secrets.token_bytes(ID_BYTES), 1, None, None)
 
 
 def _find_place(storage: BaseStorage, request: SnapshotRequest) -> _Place:
+    if not request.identities:
+        return _remembered_place(storage, request)
     newest = find_newest(storage, request.host, request.job, request.identities)
     if newest is None:
-        return _Place(secrets.token_bytes(ID_BYTES), 1, None, None)
+        return _first_place()
     core = newest.header.core
     record = None
     with suppress(IntegrityError):
         record = newest.located.open(request.identities).record
-    return _Place(core.chain, core.sequence + 1, core.digest, record)
+    had_content = record is not None and record.counts.entries > len(record.sources)
+    return _Place(core.chain, newest.sequence + 1, core.digest, record, had_content)
 
 
-def _refuse_empty(roots: Sequence[Root], written: Written, before: EndRecord | None) -> None:
-    """Refuse a source with nothing in it where there was something: a disk is not mounted."""
-    if written.counts.entries > len(roots) or before is None:
+def _remembered_place(storage: BaseStorage, request: SnapshotRequest) -> _Place:
+    """Return the place on a host that cannot read: headers in the store could say anything."""
+    memory = request.memory
+    before = memory and memory.recall(storage, request.host, request.job)
+    if not before:
+        return _first_place()
+    chain, previous = bytes.fromhex(before.chain), bytes.fromhex(before.digest)
+    return _Place(chain, before.sequence + 1, previous, None, before.had_content)
+
+
+@contextmanager
+def _remembered(
+    request: SnapshotRequest, storage: BaseStorage, core: Core, name: str, written: Written
+) -> Iterator[None]:
+    """Remember the snapshot around the moment in which it becomes visible."""
+    memory = request.memory
+    if memory is None:
+        yield
         return
-    directories = [root for root in roots if root.is_directory]
-    if len(directories) == len(roots) and before.counts.entries > len(before.sources):
+    one = memory.remember(core, name, entries=written.counts.entries, sources=written.sources)
+    memory.intend(storage, request.host, request.job, one)
+    yield
+    memory.settle(storage, request.host, request.job, one)
+
+
+def _refuse_empty(roots: Sequence[Root], written: Written, *, had_content: bool) -> None:
+    """Refuse a source with nothing in it where there was something: a disk is not mounted."""
+    if written.counts.entries > len(roots) or not had_content:
+        return
+    if all(root.is_directory for root in roots):
+        left_out = written.left_out.total
+        what = "all that is in {} is left out" if left_out else "{} is empty"
+        why = "'auto-backup why PATH' tells by which rule;" if left_out else "is the disk mounted?"
         raise SourceError(
-            f"{path_text(roots[0].path)} is empty, and was not in its last snapshot",
-            hint="is the disk mounted? if it is meant to be empty, use another --job",
+            f"{what.format(path_text(roots[0].path))}, and was not in its last snapshot",
+            hint=f"{why} if it is meant to be empty, use another --job",
         )
 
 
@@ -195,17 +248,3 @@ def _commit(
     stem = name.removesuffix(SUFFIX)
     line = digest_line(receipt.sha256, name.rpartition("/")[2])
     commit_with(storage, sink, name, {stem + KEYS_SUFFIX: keys, stem + DIGEST_SUFFIX: line})
-
-
-def _clear_away(storage: BaseStorage, request: SnapshotRequest, now: datetime) -> None:
-    """Remove what earlier runs of this job left when they were killed."""
-    storage.clear_partials()
-    prefix = f"{request.host}/{request.job}/"
-    names = {file.name: file.modified for file in storage.list_files(prefix)}
-    for name, modified in names.items():
-        for suffix in (KEYS_SUFFIX, DIGEST_SUFFIX):
-            alone = name.endswith(suffix) and name.removesuffix(suffix) + SUFFIX not in names
-            # A younger one may belong to a run that is about to finish.
-            if alone and now - modified > _ORPHANS_AFTER:
-                with suppress(StorageError):
-                    storage.delete(name)

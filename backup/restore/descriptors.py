@@ -6,25 +6,25 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Container
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
-from backup.errors import DigestError, RestoreError, UnsafePathError
-from backup.model import Entry, path_text
+from backup.errors import RestoreError, UnsafePathError
+from backup.model import path_text
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
-_NO_ID = 2**32 - 1  # to chown it means: leave as it is
-_HELD = 16  # enough for ordinary trees, and far below any limit on open files
+_HELD = 2  # both of the last steps; one of the 2 before, one of the 4 before those …
 _CLOSED = -1
-_RENAME_NOREPLACE = 1
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _NO_SUCH_RENAME = (errno.ENOSYS, errno.EINVAL)
 _HINTS = {
     errno.EACCES: "restore as root, or to a directory that this user may write to",
     errno.EDQUOT: "raise the quota, or restore to another file system",
-    errno.EEXIST: "nothing is ever overwritten: restore to an empty directory",
+    errno.EBUSY: "a file system is mounted there: unmount it, or restore what is below it",
+    errno.EEXIST: "nothing is overwritten unless --overwrite says so",
     errno.EFBIG: "the target's file system, or a limit of this process, allows smaller files only",
     errno.EMFILE: "allow this process more open files",
     errno.ENAMETOOLONG: "the target's file system allows shorter names only",
@@ -32,25 +32,54 @@ _HINTS = {
     errno.EPERM: "restore as root, or to a file system that allows this",
     errno.EROFS: "the target is mounted read-only: restore to another file system",
 }
+_ABOUT_ALL = frozenset({
+    errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM, errno.ENOSPC,
+    errno.EROFS, errno.ESTALE,
+})  # fmt: skip
 
-# Not every libc has it; what takes its place where it lacks is slower and just as strict.
+# Not every libc has them; what takes their place where it lacks is slower and just as strict.
 _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
-def restore_error(path: bytes, error: OSError) -> RestoreError:
+def restore_error(path: bytes, error: OSError, verb: str = "restore") -> RestoreError:
     """Return what to raise when the system refused ``path`` with ``error``."""
     reason = "it exists already" if error.errno == errno.EEXIST else error.strerror
     hint = _HINTS.get(error.errno or 0)
-    return RestoreError(f"cannot restore {path_text(path)!r}: {reason}", hint=hint)
+    return RestoreError(f"cannot {verb} {path_text(path)!r}: {reason}", hint=hint)
 
 
-@contextmanager
-def os_errors(path: bytes) -> Iterator[None]:
+def is_about_all(error: RestoreError) -> bool:
+    """Return whether what refused one entry would refuse every other one too."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _ABOUT_ALL
+
+
+class _OsErrors:
+    """See ``os_errors``; a class costs a third of what a generator does."""
+
+    __slots__ = ("_path", "_verb")
+
+    def __init__(self, path: bytes, verb: str) -> None:
+        self._path = path
+        self._verb = verb
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError):
+            raise restore_error(self._path, error, self._verb) from error
+
+
+def os_errors(path: bytes, verb: str = "restore") -> _OsErrors:
     """Turn errors of the system into a RestoreError that names ``path``."""
-    try:
-        yield
-    except OSError as error:
-        raise restore_error(path, error) from error
+    return _OsErrors(path, verb)
 
 
 def open_target(target: Path) -> int:
@@ -88,6 +117,47 @@ def publish(parent: int, partial: bytes, name: bytes) -> None:
     os.unlink(partial, dir_fd=parent)
 
 
+def close_quietly(descriptor: int) -> None:
+    """Close a descriptor where an error would tell nothing new."""
+    with suppress(OSError):
+        os.close(descriptor)
+
+
+def exchange(parent: int, one: bytes, other: bytes) -> bool:
+    """Exchange two names in the directory ``parent``; return false where that is not possible.
+
+    Raises:
+        OSError: The system refuses.
+    """
+    if _renameat2 is None:
+        return False
+    if _renameat2(parent, one, parent, other, _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number not in _NO_SUCH_RENAME:
+        raise OSError(number, os.strerror(number))
+    return False
+
+
+def identity_of(directory: int, name: bytes) -> tuple[int, int]:
+    """Return device and inode of ``name``, which is not followed."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return status.st_dev, status.st_ino
+
+
+def sync_file_system(directory: int) -> None:
+    """Bring all that has been written to the file system of ``directory`` to the disk.
+
+    Raises:
+        OSError: Something could not be written.
+    """
+    if _syncfs is None:
+        os.sync()
+    elif _syncfs(directory):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
 def sync_directory(directory: int) -> None:
     """Bring the names in ``directory`` to the disk."""
     try:
@@ -97,32 +167,13 @@ def sync_directory(directory: int) -> None:
             raise
 
 
-def write_pieces(descriptor: int, entry: Entry, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write the content of ``entry``; what ``pieces`` raises goes through unchanged.
-
-    Raises:
-        DigestError: There are more or fewer bytes than the entry accounts for.
-        RestoreError: The system refuses.
-    """
-    written = 0
-    for piece in pieces:
-        written += len(piece)
-        if written > entry.size and not entry.error:
-            break
-        with os_errors(entry.path):
-            while piece := piece[os.write(descriptor, piece) :]:
-                pass
-    if written != entry.size and not entry.error:
-        amount = f"content {'above' if written > entry.size else 'below'} {entry.size} bytes"
-        raise DigestError(f"cannot restore {path_text(entry.path)!r}: {amount}")
-
-
 class DirectoryChain:
     """The way from the target down to one directory, each step an open descriptor.
 
     The next directory asked for mostly shares most of the way, so most calls open nothing or one
-    directory. Only the last few steps stay open, however deep the tree; what lies above is opened
-    again from the root when it is needed, never through ``..``, which somebody else may move.
+    directory. Of a deep tree the last few steps stay open, and above them ever fewer; what lies
+    between is opened again from the next open one above when it is needed, never through ``..``,
+    which somebody else may move.
 
     Args:
         root: The target's descriptor, which stays the caller's.
@@ -168,8 +219,8 @@ class DirectoryChain:
                 break
             shared += 1
         self._go_up(shared)
-        if self._last() == _CLOSED:
-            self._go_up(0)
+        while self._last() == _CLOSED:
+            self._go_up(len(self._descriptors) - 1)
         for name in names[len(self._names) :]:
             self._enter(name, create=create)
 
@@ -178,7 +229,7 @@ class DirectoryChain:
             self._names.pop()
             descriptor = self._descriptors.pop()
             if descriptor != _CLOSED:
-                os.close(descriptor)
+                close_quietly(descriptor)
 
     def _enter(self, name: bytes, *, create: bool) -> None:
         path = b"/".join((*self._names, name))
@@ -188,9 +239,17 @@ class DirectoryChain:
             descriptor = _open_directory(self._last(), name, path, create=create)
         self._names.append(name)
         self._descriptors.append(descriptor)
-        if len(self._descriptors) > _HELD and self._descriptors[-_HELD - 1] != _CLOSED:
-            os.close(self._descriptors[-_HELD - 1])
-            self._descriptors[-_HELD - 1] = _CLOSED
+        self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Close what the last step leaves too densely open: the further up, the wider apart."""
+        distance, apart = _HELD, 2
+        while distance < len(self._descriptors):
+            place = len(self._descriptors) - distance - 1
+            if place % apart and self._descriptors[place] != _CLOSED:
+                close_quietly(self._descriptors[place])
+                self._descriptors[place] = _CLOSED
+            distance, apart = 2 * distance, 2 * apart
 
 
 def _open_directory(parent: int, name: bytes, path: bytes, *, create: bool) -> int:
@@ -203,7 +262,8 @@ def _open_directory(parent: int, name: bytes, path: bytes, *, create: bool) -> i
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
         raise _not_a_directory(parent, name, path) from error
-    os.mkdir(name, 0o755, dir_fd=parent)
+    with suppress(FileExistsError):  # another process of this restore may have made it
+        os.mkdir(name, 0o755, dir_fd=parent)
     return _open_directory(parent, name, path, create=False)
 
 
@@ -212,70 +272,3 @@ def _not_a_directory(parent: int, name: bytes, path: bytes) -> RestoreError:
     if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
         return UnsafePathError(f"{text} a symbolic link", hint="restore to an empty directory")
     return RestoreError(f"{text} not a directory", hint="restore to an empty directory")
-
-
-class MetadataSetter:
-    """Gives nodes the owner, attributes, mode and times of their entries.
-
-    Args:
-        problems: Where to add the path and the reason of what cannot be set.
-        set_owner: See TreeWriter.
-    """
-
-    def __init__(self, problems: list[tuple[bytes, str]], *, set_owner: bool | None) -> None:
-        self._problems = problems
-        self._any_owner = set_owner is False
-        self._set_owner = os.geteuid() == 0 if set_owner is None else set_owner
-
-    def set(self, node: int | str, entry: Entry, status: os.stat_result) -> None:
-        """Set all that ``entry`` says on ``node``, in the one order in which each of it stays.
-
-        Args:
-            node: A descriptor, or the name in ``/proc`` of one that only marks a place.
-            entry: What to set.
-            status: What ``node`` is now.
-        """
-        owned = self._own(node, entry, status)  # takes setuid bits and capabilities away
-        for name, value in entry.xattrs:
-            if owned or name.startswith(b"user."):
-                self._try(entry, f"attribute {name!r}", os.setxattr, node, name, value)
-            else:
-                self._note(entry, f"attribute {name!r} not set: it is for another owner")
-        if not stat.S_ISLNK(status.st_mode):
-            self._try(entry, "mode", os.chmod, node, self._mode(entry, owned=owned))
-        times = (entry.mtime_ns, entry.mtime_ns)
-        self._try(entry, "times", lambda: os.utime(node, ns=times))
-
-    def _mode(self, entry: Entry, *, owned: bool) -> int:
-        mode = stat.S_IMODE(entry.mode)
-        if owned or not mode & _SET_ID_BITS:
-            return mode
-        self._note(entry, "setuid and setgid not set: they are for another owner")
-        return mode & ~_SET_ID_BITS
-
-    def _own(self, node: int | str, entry: Entry, status: os.stat_result) -> bool:
-        """Return whether the node has its owner, which is set if that is wanted and needed."""
-        if self._any_owner:
-            return False
-        if (status.st_uid, status.st_gid) == (entry.uid, entry.gid):
-            return True
-        owner = f"owner {entry.uid}:{entry.gid}"
-        if not self._set_owner:
-            self._note(entry, f"{owner} not set: only root may")
-            return False
-        if not (0 <= entry.uid < _NO_ID and 0 <= entry.gid < _NO_ID):
-            self._note(entry, f"{owner} not set: out of range")
-            return False
-        return self._try(entry, owner, os.chown, node, entry.uid, entry.gid)
-
-    def _try(self, entry: Entry, what: str, call: Callable[..., None], *arguments: object) -> bool:
-        try:
-            call(*arguments)
-        except (OSError, OverflowError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "out of range"
-            self._note(entry, f"{what} not set: {reason}")
-            return False
-        return True
-
-    def _note(self, entry: Entry, problem: str) -> None:
-        self._problems.append((entry.path, problem))

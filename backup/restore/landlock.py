@@ -1,9 +1,10 @@
-"""Confining this process by Landlock, so that it can change files below one directory only."""
+"""Confining this process by Landlock, so that it can change files below some directories only."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from backup.errors import RestoreError
@@ -38,8 +39,8 @@ def landlock_version() -> int:
         return 0
 
 
-def confine(target: int | Path) -> bool:
-    """Let this thread, and what it starts, change files below ``target`` only, for good.
+def confine(*targets: int | Path) -> bool:
+    """Let this thread, and what it starts, change files below ``targets`` only, for good.
 
     Meant for a process whose last work this is; the null device stays writable. Writing, creating,
     removing, linking and renaming are refused elsewhere, to root as well; truncating is from
@@ -49,11 +50,11 @@ def confine(target: int | Path) -> bool:
     a setuid bit.
 
     Args:
-        target: The directory, as a path or as an open descriptor.
+        targets: The directories, as paths or as open descriptors.
 
     Returns:
         False, with nothing changed, where the kernel has no Landlock, or only its version 1, which
-        would forbid hard links between two directories even below ``target``.
+        would forbid hard links between two directories even below one of ``targets``.
 
     Raises:
         RestoreError: The kernel has Landlock and refuses.
@@ -62,9 +63,10 @@ def confine(target: int | Path) -> bool:
     if version < _REFER_VERSION:
         return False
     try:
-        _restrict(target, _rights(version))
+        _restrict(targets, _rights(version))
     except OSError as error:
-        message = f"cannot confine the restore to {str(target)!r}: {error.strerror}"
+        names = ", ".join(repr(str(target)) for target in targets)
+        message = f"cannot confine the restore to {names}: {error.strerror}"
         raise RestoreError(message) from error
     return True
 
@@ -74,12 +76,13 @@ def _rights(version: int) -> int:
     return rights | _TRUNCATE if version >= _TRUNCATE_VERSION else rights
 
 
-def _restrict(target: int | Path, rights: int) -> None:
+def _restrict(targets: Sequence[int | Path], rights: int) -> None:
     attributes = _Ruleset(rights)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     ruleset = _syscall(_CREATE_RULESET, ctypes.byref(attributes), size, 0)
     try:
-        _allow(ruleset, target, rights)
+        for target in targets:
+            _allow(ruleset, target, rights)
         _allow(ruleset, Path(os.devnull), rights & (_WRITE_FILE | _TRUNCATE))
         _prctl(_SET_NO_NEW_PRIVS, 1)
         _syscall(_RESTRICT_SELF, ruleset, 0)

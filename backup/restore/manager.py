@@ -7,57 +7,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from backup.clock import Clock, system_clock
-from backup.environment import host_name, key_file_path
-from backup.errors import IntegrityError
+from backup.environment import host_name, key_file_path, state_dir
+from backup.errors import IntegrityError, InvalidArgumentError
 from backup.keys import load_key_file
 from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
-from backup.locating import Located, locate, locate_path
-from backup.model import Entry, EntryType, SnapshotKind
-from backup.restore.landlock import confine
-from backup.restore.plan import RestorePlan, entry_path, plan_restore, refuse_conflicts
-from backup.restore.tree_writer import TreeWriter
-from backup.snapshot.content import read_content
+from backup.locating import Located, is_file_url, locate, locate_path, locate_url
+from backup.model import SnapshotKind
+from backup.restore.options import Overwrite, RestoreOptions
+from backup.restore.paths import entry_path
+from backup.restore.plan import RestorePlan, plan_restore, refuse_conflicts
+from backup.restore.report import WITHOUT_INDEX, OnRestored, RestoreReport
+from backup.restore.run import nobody, run_restore
 from backup.snapshot.names import SUFFIX, slug
 from backup.snapshot.reader import SnapshotReader
 from backup.snapshot.recipients import FernetKey, Identity
-from backup.snapshot.selection import select_entries
 from backup.storage import open_storage
 from backup.storage.base import BaseStorage
-from backup.verification import Level, Proof, name_entry, verify_snapshot
+from backup.verification import Level, Proof, verify_snapshot
 
-_WITHOUT_INDEX = (
-    "the index is damaged, the archive need not be: 'auto-backup decrypt SNAPSHOT | tar x' (with J,"
-    " z, j or --zstd by its name) gets out what it holds"
-)
-
-
-@dataclass(kw_only=True)
-class RestoreReport:
-    """What a restore did.
-
-    ``damaged`` was not restored because stored bytes are not those that were saved; ``problems``
-    is what could not be restored as it was, each with its reason. ``confined`` tells whether the
-    kernel kept this process from writing anywhere else.
-    """
-
-    entries: int = 0
-    files: int = 0
-    size: int = 0
-    damaged: list[IntegrityError] = field(default_factory=list)
-    problems: list[tuple[bytes, str]] = field(default_factory=list)
-    confined: bool = False
-
-
-OnRestored = Callable[[RestoreReport, bytes], None]
-
-
-def _nobody(_: RestoreReport, __: bytes) -> None:
-    return
+__all__ = ["RestoreManager", "RestoreReport", "run_restore"]
 
 
 class RestoreManager:
@@ -67,6 +39,7 @@ class RestoreManager:
         backup_dir: The store: a directory, or a store's URL.
         secret_key: A Fernet key as text or bytes; ``None`` takes the key file.
         identities: What opens the snapshots, in place of ``secret_key``.
+        trusted: Public keys of trusted hosts; ``None`` accepts any host's signature.
         clock: Tells the time.
     """
 
@@ -76,12 +49,14 @@ class RestoreManager:
         secret_key: str | bytes | None = None,
         *,
         identities: Sequence[Identity] | None = None,
+        trusted: Collection[bytes] | None = None,
         clock: Clock = system_clock,
     ) -> None:
         self.storage = (
             backup_dir if isinstance(backup_dir, BaseStorage) else open_storage(_url(backup_dir))
         )
         self.identities = _identities(secret_key) if identities is None else identities
+        self.trusted = trusted
         self._clock = clock
 
     def list_snapshots(self) -> list[StoredSnapshot]:
@@ -92,142 +67,160 @@ class RestoreManager:
         """Return the snapshot that ``snapshot`` means.
 
         An id or the beginning of one, ``[HOST/]JOB``, ``JOB~2``, ``JOB@2026-11-20``, ``latest``
-        (see ``find_snapshot``), or the path of an ``.enc`` file.
+        (see ``find_snapshot``), or the path or URL of an ``.enc`` file.
         """
         if snapshot.endswith(SUFFIX) and os.path.lexists(snapshot):
             return locate_path(Path(snapshot))
+        if is_file_url(snapshot):
+            return locate_url(snapshot)
         found = find_snapshot(self.storage, snapshot, host=slug(host_name()))
         return locate(self.storage, found.name)
 
     def open(self, snapshot: str) -> SnapshotReader:
         """Open the snapshot that ``snapshot`` means."""
-        return self.locate(snapshot).open(self.identities)
+        return self.locate(snapshot).open(self.identities, trusted=self.trusted)
 
     def plan_restore(
         self,
         snapshot: str,
-        target: str | os.PathLike[str],
+        target: str | os.PathLike[str] | None = None,
         paths: Sequence[str | bytes | os.PathLike[str]] = (),
+        *,
+        overwrite: Overwrite | str | None = None,
+        delete: bool = False,
+        strip: int = 0,
+        in_place: bool = False,
+        system: bool = False,
+        own: Sequence[Path] | None = None,
     ) -> RestorePlan:
         """Return what ``restore`` would do, having changed nothing.
 
+        Args:
+            snapshot: See ``locate``.
+            target: See ``restore``.
+            paths: See ``restore``.
+            overwrite: See ``restore``.
+            delete: See ``restore``.
+            strip: See ``restore``.
+            in_place: See ``restore``.
+            system: See ``restore``.
+            own: Files and directories of this program, of which those that exist are left as they
+                are; ``None`` means key file and state directory.
+
         Raises:
             SnapshotNotFoundError: There is no such snapshot.
-            RestoreError: It does not hold one of ``paths``.
-            IntegrityError: Its header, its end or its index is damaged.
+            RestoreError: It does not hold one of ``paths``, there is no room, or ``delete`` cannot
+                be done with this snapshot.
+            IntegrityError: Its header or its end is damaged, or the part of its index that would
+                tell of one of ``paths``.
+            InvalidArgumentError: Two of the arguments do not go together.
         """
+        place = _target(target, in_place=in_place)
+        root = self.storage.local_root()
+        options = RestoreOptions(
+            overwrite=_overwrite(overwrite),
+            delete=delete,
+            strip=strip,
+            in_place=in_place,
+            system=system,
+            stores=() if root is None else (root,),
+            own=(key_file_path(), state_dir()) if own is None else tuple(own),
+        )
         located = self.locate(snapshot)
-        reader = located.open(self.identities)
-        wanted = [entry_path(path) for path in paths]
+        reader = located.open(self.identities, trusted=self.trusted)
         try:
-            return plan_restore(reader, located, Path(target), wanted)
+            return plan_restore(reader, located, place, [entry_path(one) for one in paths], options)
         except IntegrityError as error:
             if reader.record.kind is SnapshotKind.FULL:
-                error.hint = error.hint or _WITHOUT_INDEX
+                error.hint = error.hint or WITHOUT_INDEX
             raise
 
     def restore(
         self,
         snapshot: str,
-        target: str | os.PathLike[str],
+        target: str | os.PathLike[str] | None = None,
         paths: Sequence[str | bytes | os.PathLike[str]] = (),
         *,
-        on_restored: OnRestored = _nobody,
+        overwrite: Overwrite | str | None = None,
+        delete: bool = False,
+        strip: int = 0,
+        in_place: bool = False,
+        system: bool = False,
+        on_restored: OnRestored = nobody,
+        workers: int | None = None,
     ) -> RestoreReport:
-        """Restore ``paths``, or everything, below ``target``; never overwrite anything.
+        """Restore ``paths``, or everything, below ``target`` or to where they were.
+
+        What happens is what ``plan_restore`` tells, and nobody is asked.
 
         Args:
             snapshot: See ``locate``.
             target: A directory; made where it is missing. Entries get their whole path below it.
             paths: What to restore, with all that is below; nothing means everything.
+            overwrite: What becomes of what exists; ``None`` refuses the restore as a whole.
+            delete: Whether to delete, below restored directories, what the snapshot does not have.
+            strip: How many leading components to take off every path.
+            in_place: Restore to the paths of the sources; there is no ``target`` then.
+            system: Restore in place also what says which machine this is and how it starts.
             on_restored: Is told after every entry.
+            workers: How many processes write files; ``None`` for what the machine allows.
 
         Raises:
             SnapshotNotFoundError: There is no such snapshot.
-            RestoreError: The target has something where an entry belongs, the snapshot does not
-                hold one of ``paths``, or the system refuses. In the first two cases nothing has
-                been changed.
+            RestoreError: Something is in the way, the snapshot does not hold one of ``paths``,
+                there is no room, or the system refuses. Except for the last, nothing has been
+                changed.
         """
-        plan = self.plan_restore(snapshot, target, paths)
+        plan = self.plan_restore(
+            snapshot,
+            target,
+            paths,
+            overwrite=overwrite,
+            delete=delete,
+            strip=strip,
+            in_place=in_place,
+            system=system,
+        )
         refuse_conflicts(plan)
-        reader = plan.snapshot.open(self.identities)
-        return run_restore(reader, plan, on_restored=on_restored)
+        reader = plan.snapshot.open(self.identities, trusted=self.trusted)
+        return run_restore(reader, plan, on_restored=on_restored, workers=workers)
 
-    def validate(self, snapshot: str) -> Proof:
-        """Read every byte of a snapshot and compare every digest; restore nothing."""
+    def validate(self, snapshot: str, *, workers: int | None = None) -> Proof:
+        """Read every byte of a snapshot and compare every digest; restore nothing.
+
+        Args:
+            snapshot: See ``locate``.
+            workers: How many processes do it; ``None`` for what the machine allows.
+        """
         located = self.locate(snapshot)
-        return verify_snapshot(located, self.identities, level=Level.CONTENT, clock=self._clock)
+        return verify_snapshot(
+            located,
+            self.identities,
+            level=Level.CONTENT,
+            trusted=self.trusted,
+            clock=self._clock,
+            workers=workers,
+        )
 
 
-def run_restore(
-    reader: SnapshotReader,
-    plan: RestorePlan,
-    *,
-    confined: bool = False,
-    on_restored: OnRestored = _nobody,
-) -> RestoreReport:
-    """Do what ``plan`` says; damaged contents are left out and reported.
-
-    Args:
-        reader: The snapshot.
-        plan: What to restore, and where to.
-        confined: Let this process write nowhere else from now on, for good, where the kernel can.
-        on_restored: Is told after every entry.
-    """
-    report = RestoreReport()
-    first_names: dict[tuple[int, int], Entry] = {}
-    with TreeWriter(plan.target) as writer:
-        report.confined = confined and confine(plan.target)
-        for entry in select_entries(reader, plan.paths):
-            try:
-                _restore_entry(reader, writer, entry, first_names, report)
-            except IntegrityError as error:
-                name_entry(error, entry)
-                report.damaged.append(error)
-            on_restored(report, entry.path)
-        writer.finish()
-        report.problems.extend(writer.problems)
-    return report
+def _target(target: str | os.PathLike[str] | None, *, in_place: bool) -> Path:
+    """Return the directory below which entries get their whole path."""
+    if (target is None) != in_place:
+        raise InvalidArgumentError(
+            "a restore goes either to a target or in place",
+            hint="name a directory, which need not exist, or say that it goes in place",
+        )
+    return Path("/") if target is None else Path(target)
 
 
-def _restore_entry(
-    reader: SnapshotReader,
-    writer: TreeWriter,
-    entry: Entry,
-    first_names: dict[tuple[int, int], Entry],
-    report: RestoreReport,
-) -> None:
-    if entry.error:
-        report.problems.append((entry.path, f"when it was saved: {entry.error}"))
-    match entry.type:
-        case EntryType.DIRECTORY:
-            writer.make_directory(entry)
-        case EntryType.SYMLINK:
-            writer.defer_symlink(entry)
-        case EntryType.FIFO | EntryType.CHARACTER_DEVICE | EntryType.BLOCK_DEVICE:
-            writer.make_special(entry)
-        case EntryType.FILE | EntryType.STREAM:
-            if entry.error and not entry.digest:
-                return
-            _restore_file(reader, writer, entry, first_names)
-            report.files += 1
-            report.size += entry.size
-    report.entries += 1
-
-
-def _restore_file(
-    reader: SnapshotReader,
-    writer: TreeWriter,
-    entry: Entry,
-    first_names: dict[tuple[int, int], Entry],
-) -> None:
-    group = (entry.filesystem, entry.inode)
-    if entry.links > 1 and group in first_names:
-        writer.link_file(entry, first_names[group])
-        return
-    writer.write_file(entry, read_content(reader, entry))
-    if entry.links > 1:
-        first_names[group] = entry
+def _overwrite(given: Overwrite | str | None) -> Overwrite | None:
+    try:
+        return None if given is None else Overwrite(given)
+    except ValueError:
+        raise InvalidArgumentError(
+            f"{given!r} is no way to overwrite",
+            hint="there are " + ", ".join(Overwrite),
+        ) from None
 
 
 def _url(backup_dir: str | os.PathLike[str]) -> str | Path:

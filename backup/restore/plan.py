@@ -1,132 +1,291 @@
-"""Planning a restore: what it would write, and what is in its way. Nothing is touched."""
+"""Planning a restore: what it would write, replace and delete. Nothing is touched."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from backup.errors import RestoreError, UnsafePathError
+from backup.errors import IntegrityError, RestoreError
 from backup.locating import Located
-from backup.model import Entry, EntryType, path_text
-from backup.restore.tree_writer import check_path
+from backup.model import NO_RULES, Entry, EntryType, path_text
+from backup.restore.decision import Action
+from backup.restore.lookup import Lookup
+from backup.restore.options import NO_OPTIONS, Overwrite, RestoreOptions
+from backup.restore.paths import entry_path, paths_above
+from backup.restore.placement import Placement
+from backup.restore.removal import Doomed
+from backup.restore.space import SpaceNeeded
+from backup.restore.steps import FILES, Step, Steps
 from backup.snapshot.reader import SnapshotReader
-from backup.snapshot.selection import select_entries
+from backup.snapshot.selection import LostPart, select_entries
+
+__all__ = ["RestorePlan", "Tally", "entry_path", "plan_restore", "plan_steps", "refuse_conflicts"]
 
 _TOLD = 5
+_EXAMPLES = 20
+_WRITTEN = frozenset({Action.CREATE, Action.REPLACE, Action.COMPARE})
+_TOUCHING = (Action.CREATE, Action.REPLACE, Action.COMPARE, Action.MEND)
+_POLICIES = " always, if-changed, if-newer or never"
+_CHANGING = (Action.REPLACE, Action.COMPARE, Action.MEND, Action.DELETE)
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """How often something is planned, how many bytes that is, and the first paths with reasons.
+
+    ``paths`` is how many there are; each may stand for several that are counted.
+    """
+
+    count: int = 0
+    paths: int = 0
+    size: int = 0
+    examples: list[tuple[bytes, str]] = field(default_factory=list)
+
+    def add(self, path: bytes, reason: str, size: int, count: int = 1) -> None:
+        """Count one more."""
+        self.count += count
+        self.paths += 1
+        self.size += size
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append((path, reason))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePlan:
     """What a restore would do. ``paths`` are without leading ``/``; none mean everything.
 
-    ``conflicts`` are paths below the target where something is already; ``incomplete`` are entries
-    whose content the snapshot does not have, with the reason.
+    ``entries``, ``files`` and ``size`` count what of the snapshot was asked for, ``tallies`` what
+    becomes of it, ``deletions`` what goes away, ``cleared`` the directories that go away because
+    something else is to be in their place. ``conflicts`` are the first paths below the target
+    where something stands in the way; ``incomplete`` are entries whose content the snapshot does
+    not have, with the reason; ``lost`` are damaged parts of the index. ``roots`` are the paths that
+    are restored with all that is below them, and whether each is a directory that need not be put
+    in the place of something else. ``is_system`` says
+    that something would be written to the directories of the running system.
     """
 
     snapshot: Located
     target: Path
+    options: RestoreOptions = NO_OPTIONS
     paths: tuple[bytes, ...]
     entries: int
     files: int
     size: int
-    conflicts: tuple[bytes, ...]
-    incomplete: tuple[tuple[bytes, str], ...]
+    tallies: Mapping[Action, Tally]
+    deletions: Mapping[bytes, Doomed] = field(default_factory=dict)
+    cleared: Mapping[bytes, Doomed] = field(default_factory=dict)
+    conflicts: tuple[bytes, ...] = ()
+    incomplete: tuple[tuple[bytes, str], ...] = ()
+    lost: tuple[LostPart, ...] = ()
+    roots: Mapping[bytes, bool] = field(default_factory=dict)
+    is_system: bool = False
+
+    @property
+    def written_size(self) -> int:
+        """How many bytes of content would be written, or compared."""
+        return sum(self.tallies[action].size for action in _WRITTEN)
+
+    @property
+    def needs_consent(self) -> bool:
+        """Whether something that exists would be changed, or the running system written to."""
+        counted = _CHANGING if self.options.overwrite else (Action.DELETE,)
+        return self.is_system or any(self.tallies[action].count for action in counted)
 
 
 def plan_restore(
-    reader: SnapshotReader, located: Located, target: Path, paths: Sequence[bytes]
+    reader: SnapshotReader,
+    located: Located,
+    target: Path,
+    paths: Sequence[bytes],
+    options: RestoreOptions = NO_OPTIONS,
 ) -> RestorePlan:
-    """Return the plan to restore ``paths`` of an opened snapshot below ``target``."""
-    occupied = _occupied(target)
-    entries = files = size = 0
-    conflicts: dict[bytes, None] = {}
-    incomplete = []
-    missing = set(paths)
-    for entry in select_entries(reader, paths):
-        entries += 1
-        missing -= {path for path in missing if _is_within(entry.path, path)}
-        if entry.type is EntryType.FILE:
-            files += 1
-            size += entry.size
-        if entry.error:
-            incomplete.append((entry.path, entry.error))
-        in_the_way = _in_the_way(target, entry) if occupied else None
-        if in_the_way is not None:
-            conflicts[in_the_way] = None
-    if missing:
+    """Return the plan to restore ``paths`` of an opened snapshot below ``target``.
+
+    Raises:
+        RestoreError: The snapshot does not hold one of ``paths``, ``options`` ask for what this
+            snapshot cannot give, or there is no room.
+        IntegrityError: The part of the index that would tell of one of ``paths`` is damaged.
+    """
+    if options.delete:
+        _refuse_deletion(reader)
+    lookup = Lookup(target, details=options.overwrite is Overwrite.IF_CHANGED)
+    try:
+        planner = _Planner(reader, lookup, target, tuple(paths), options)
+        for step in planner.steps():
+            planner.add(step)
+        planner.check()
+        return planner.plan(located)
+    finally:
+        lookup.close()
+
+
+def plan_steps(reader: SnapshotReader, plan: RestorePlan) -> Iterator[Step]:
+    """Yield every step of ``plan``, one after the other, for those who want to see them all."""
+    lookup = Lookup(plan.target, details=plan.options.overwrite is Overwrite.IF_CHANGED)
+    try:
+        yield from _Planner(reader, lookup, plan.target, plan.paths, plan.options).steps()
+    finally:
+        lookup.close()
+
+
+def _refuse_deletion(reader: SnapshotReader) -> None:
+    record = reader.record
+    reason = ""
+    if record.incomplete:
+        reason = "it is an incomplete one"
+    elif record.rules != NO_RULES:
+        reason = "it was taken with rules that left something out"
+    if reason:
         raise RestoreError(
-            f"the snapshot does not hold {path_text(min(missing))}",
+            f"--delete is refused for this snapshot: {reason},"
+            " and nobody can tell that from what it never had",
+            hint="restore without --delete, or into an empty directory",
+        )
+
+
+class _Planner:
+    """Adds up the steps of a restore."""
+
+    def __init__(
+        self,
+        reader: SnapshotReader,
+        lookup: Lookup,
+        target: Path,
+        paths: tuple[bytes, ...],
+        options: RestoreOptions,
+    ) -> None:
+        self._reader = reader
+        self._target = target
+        self._paths = paths
+        self._options = options
+        self._placement = Placement(target, paths, reader.record.sources, options)
+        self._steps = Steps(lookup, self._placement, options)
+        self._space = SpaceNeeded(lookup)
+        self._lost: list[LostPart] = []
+        self._missing = set(paths)
+        self._roots: dict[bytes, bool] = {}
+        self._tallies = {action: Tally() for action in Action}
+        self._deletions: dict[bytes, Doomed] = {}
+        self._cleared: dict[bytes, Doomed] = {}
+        self._incomplete: list[tuple[bytes, str]] = []
+        self._entries = self._files = self._size = 0
+        self._is_system = False
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps, counting the entries as they come by."""
+        return self._steps.of(self._chosen())
+
+    def _chosen(self) -> Iterator[Entry]:
+        roots = frozenset((*self._paths, *self._reader.record.sources))
+        for entry in select_entries(self._reader, self._paths, on_lost=self._lost.append):
+            self._entries += 1
+            if self._missing:
+                self._missing.difference_update(paths_above(entry.path))
+            if entry.path in roots and self._is_wanted(entry.path):
+                self._roots[entry.path] = entry.type is EntryType.DIRECTORY
+            if entry.type is EntryType.FILE:
+                self._files += 1
+                self._size += entry.size
+            if entry.error:
+                self._incomplete.append((entry.path, entry.error))
+            yield entry
+
+    def _is_wanted(self, path: bytes) -> bool:
+        return not self._paths or any(one in self._paths for one in paths_above(path))
+
+    def add(self, step: Step) -> None:
+        """Take a step into account."""
+        self._space.add(step)
+        if step.doomed is not None:
+            is_replaced = step.action is Action.REPLACE
+            (self._cleared if is_replaced else self._deletions)[step.path] = step.doomed
+            within = step.doomed.names - is_replaced
+            if within:
+                self._tallies[Action.DELETE].add(step.path, step.reason, step.doomed.size, within)
+        if step.action is Action.DELETE or not step.told:
+            return
+        entry = step.entry
+        size = entry.size if entry is not None and entry.type in FILES else 0
+        self._tallies[step.action].add(step.path, step.reason, size)
+        if entry is not None and step.path in self._roots and step.action is Action.REPLACE:
+            self._roots[step.path] = False  # to take its place is to write to what it lies in
+        if step.action in _TOUCHING and not self._is_system:
+            self._is_system = self._placement.is_system_place(step.path)
+
+    def check(self) -> None:
+        """Refuse what cannot be done as a whole."""
+        if self._missing:
+            self._refuse_missing(min(self._missing))
+        if self._options.delete and self._lost:
+            raise RestoreError(
+                f"--delete is refused: {self._lost[0]}, and what is in it may not be deleted",
+                hint="restore without --delete",
+            )
+        unseen = self._reader.record.counts.errors - len(self._incomplete)
+        if self._options.delete and unseen > 0:
+            raise RestoreError(
+                f"--delete is refused: {unseen:,} of what was there could not be read when the"
+                " snapshot was taken, and nobody can tell it from what is new",
+                hint="restore without --delete",
+            )
+        if self._options.delete and self._placement.prefixes > 1:
+            raise RestoreError(
+                "--delete is refused: without their leading components, what comes from several"
+                " directories goes to one",
+                hint="restore them one by one, or without --delete",
+            )
+        if not self._tallies[Action.REFUSE].count:
+            self._space.check()
+
+    def _refuse_missing(self, path: bytes) -> NoReturn:
+        for part in self._lost:
+            if part.may_hold(path):
+                raise IntegrityError(f"{path_text(path)} cannot be looked up: {part}")
+        raise RestoreError(
+            f"the snapshot does not hold {path_text(path)}",
             hint="'auto-backup ls SNAPSHOT' lists what it holds",
         )
-    return RestorePlan(
-        snapshot=located,
-        target=target,
-        paths=tuple(paths),
-        entries=entries,
-        files=files,
-        size=size,
-        conflicts=tuple(conflicts),
-        incomplete=tuple(incomplete),
-    )
+
+    def plan(self, located: Located) -> RestorePlan:
+        """Return what all steps come to."""
+        return RestorePlan(
+            snapshot=located,
+            target=self._target,
+            options=self._options,
+            paths=self._paths,
+            entries=self._entries,
+            files=self._files,
+            size=self._size,
+            tallies=self._tallies,
+            deletions=self._deletions,
+            cleared=self._cleared,
+            conflicts=tuple(path for path, _ in self._tallies[Action.REFUSE].examples),
+            incomplete=tuple(self._incomplete),
+            lost=tuple(self._lost),
+            roots=self._roots,
+            is_system=self._is_system,
+        )
 
 
 def refuse_conflicts(plan: RestorePlan) -> None:
-    """Raise ``RestoreError`` where the plan would meet something that exists."""
-    if not plan.conflicts:
+    """Raise ``RestoreError`` where the plan would meet something that may not be replaced."""
+    refused = plan.tallies[Action.REFUSE]
+    if not refused.count:
         return
-    told = ", ".join(path_text(path) for path in plan.conflicts[:_TOLD])
-    more = len(plan.conflicts) - _TOLD
+    if plan.options.overwrite is None:
+        told = ", ".join(path_text(path) for path in plan.conflicts[:_TOLD])
+        message = f"{plan.target} already has {told}"
+        hint = "restore into an empty directory, or say what to do: --overwrite" + _POLICIES
+    else:
+        told = ", ".join(
+            f"{path_text(path)} ({reason})" for path, reason in refused.examples[:_TOLD]
+        )
+        message = f"in {plan.target} this stands in the way: {told}"
+        hint = "move it away; --delete deletes what is in a directory that was none"
+    more = refused.count - _TOLD
     raise RestoreError(
-        f"{plan.target} already has {told}" + (f" and {more} more" if more > 0 else ""),
-        hint="nothing has been changed; restore into an empty directory",
+        message + (f" and {more:,} more" if more > 0 else ""),
+        hint=f"nothing has been changed; {hint}",
     )
-
-
-def entry_path(path: str | bytes | os.PathLike[str]) -> bytes:
-    """Return a path as a user types it in the form of ``Entry.path``.
-
-    Raises:
-        UnsafePathError: It leads elsewhere than below the root.
-    """
-    raw = os.path.normpath(os.fsencode(path)).lstrip(b"/")
-    wanted = b"" if raw == b"." else raw
-    try:
-        check_path(wanted)
-    except UnsafePathError:
-        raise UnsafePathError(
-            f"{os.fsdecode(path)!r} is not a path that a snapshot can hold",
-            hint="paths are as 'auto-backup ls' tells them",
-        ) from None
-    return wanted
-
-
-def _occupied(target: Path) -> bool:
-    try:
-        with os.scandir(target) as names:
-            return next(names, None) is not None
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise RestoreError(f"cannot restore to {target}: {error.strerror}") from error
-
-
-def _is_within(path: bytes, directory: bytes) -> bool:
-    return not directory or path == directory or path.startswith(directory + b"/")
-
-
-def _in_the_way(target: Path, entry: Entry) -> bytes | None:
-    """Return the first path on the way to ``entry``, or its own, where it cannot be made."""
-    names = entry.path.split(b"/") if entry.path else []
-    for depth in range(1, len(names) + 1):
-        path = b"/".join(names[:depth])
-        try:
-            mode = os.lstat(os.fsencode(target) + b"/" + path).st_mode
-        except OSError:
-            return None  # there is nothing, or it shows when it comes to that
-        merges = depth < len(names) or entry.type is EntryType.DIRECTORY
-        if not (merges and stat.S_ISDIR(mode)):
-            return path
-    return None

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from backup.errors import RestoreError, UnsafePathError
 from backup.model import Entry, EntryType, path_key, path_text
 from backup.restore.descriptors import (
-    DirectoryChain,
-    MetadataSetter,
-    open_target,
+    identity_of,
     os_errors,
-    publish,
     sync_directory,
-    write_pieces,
 )
+from backup.restore.file_writer import FileWriter, Fill, write_pieces
+from backup.restore.metadata import Node, device_number
+from backup.restore.paths import check_path
+from backup.restore.removal import Doomed
+from backup.restore.replacing import Batch, partial_name
 
-_NAME_BYTES = 255
-_MAJORS, _MINORS = 2**12, 2**20  # what Linux has room for
-_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_HANDLE_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+__all__ = ["TreeWriter", "check_path"]
+
 _NODES = {
     EntryType.FIFO: stat.S_IFIFO,
     EntryType.CHARACTER_DEVICE: stat.S_IFCHR,
@@ -34,77 +30,54 @@ _NODES = {
 }
 
 
-def check_path(path: bytes) -> None:
-    """Check that ``path`` names something below the target, or is empty: the target itself.
-
-    Raises:
-        UnsafePathError: It is absolute, or has a component that is empty, ``.`` or ``..``, holds
-            NUL, or is longer than 255 bytes.
-    """
-    if not path:
-        return
-    for name in path.split(b"/"):
-        if name in (b"", b".", b"..") or b"\0" in name or len(name) > _NAME_BYTES:
-            raise UnsafePathError(f"cannot restore {path_text(path)!r}: {_flaw(name)}")
-
-
-def _flaw(name: bytes) -> str:
-    if len(name) > _NAME_BYTES:
-        return f"a component is longer than {_NAME_BYTES} bytes"
-    return f"{path_text(name)[1:]!r} is not the name of a file"
-
-
-class TreeWriter:
+class TreeWriter(FileWriter):
     """Writes entries below ``target``; whatever they say, nothing outside of it is reached.
 
     Every access goes through the descriptor of a directory and one name in it, and follows no
     symbolic link; links of the snapshot are made last, in ``finish``. A file has its final name
-    only once it is complete, and nothing that exists is ever replaced; directories are merged.
+    only once it is complete. Nothing that exists is replaced unless a call says ``replace``: then
+    the old one is whole until the new one takes its name. Directories are merged.
     Entries may come in any order; that of ``path_key`` is the fast one. Left without ``finish``,
     the tree lacks its symbolic links, and its directories stay private to this user.
 
-    ``problems`` lists paths with what could not be set on them, which does not stop the restore.
-
     Args:
-        target: The directory, created with mode 0700 if absent. A symbolic link is resolved once.
-        set_owner: Whether to set owners. None: as root only, else owners that differ are problems.
-            Without the right owner there are no setuid bits, capabilities or ACLs either.
+        target: See TargetTree.
+        set_owner: See TargetTree.
+        doomed: Directories that may be replaced with all that is in them.
 
     Raises:
         RestoreError: The target is no directory, or cannot be made or opened.
     """
 
-    def __init__(self, target: Path, *, set_owner: bool | None = None) -> None:
-        self.problems: list[tuple[bytes, str]] = []
-        self._metadata = MetadataSetter(self.problems, set_owner=set_owner)
-        self._directories: list[Entry] = []
-        self._symlinks: dict[bytes, Entry] = {}
-        self._written: dict[bytes, tuple[int, int]] = {}
-        self._root = open_target(target)
-        self._chain = DirectoryChain(self._root, refused=self._symlinks)
-        # Names of a hard-linked file may lie far apart, so that one chain would go to and fro.
-        self._first_chain = DirectoryChain(self._root)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
+    def __init__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        target: Path | int,
+        *,
+        set_owner: bool | None = None,
+        doomed: Mapping[bytes, Doomed] | None = None,
     ) -> None:
-        self.close()
+        super().__init__(target, set_owner=set_owner, doomed=doomed)
+        self._directories: list[Entry] = []
+        self._unchanged: set[bytes] = set()
+        self._batch = Batch(self._chain, self._replacer)
 
     def close(self) -> None:
-        """Close all descriptors, finished or not."""
-        self._chain.close()
-        self._first_chain.close()
-        if self._root >= 0:
-            os.close(self._root)
-        self._root = -1
+        """Close all descriptors, finished or not; what still waits for its name is deleted."""
+        self._batch.discard()
+        super().close()
 
-    def make_directory(self, entry: Entry) -> None:
+    def flush(self) -> None:
+        """Give those that replace files their names; what refuses one of them is a problem.
+
+        Raises:
+            RestoreError: The file system fails.
+        """
+        with os_errors(b""):
+            for path in self._batch.flush():
+                with self.problems_told(path), os_errors(path):
+                    self._batch.put(path)
+
+    def make_directory(self, entry: Entry, *, replace: bool = False) -> None:
         """Make a directory, or take the one that is there; ``finish`` sets its metadata.
 
         Raises:
@@ -112,15 +85,27 @@ class TreeWriter:
         """
         if entry.path:
             parent, name = self._place(entry.path)
+            made = partial_name() if replace else name
             with os_errors(entry.path):
                 try:
-                    os.mkdir(name, 0o700, dir_fd=parent)
+                    os.mkdir(made, 0o700, dir_fd=parent)
                 except FileExistsError:
                     self._chain.open(entry.path, create=False)
+                if replace:
+                    self._replacer.put_directory(made, entry.path)
         self._directories.append(_bare(entry))
 
-    def write_file(self, entry: Entry, pieces: Iterable[bytes | memoryview]) -> None:
+    def keep_directory(self, entry: Entry) -> None:
+        """Take a directory that is there as it is; ``finish`` gives it back its time."""
+        self._directories.append(_bare(entry))
+        self._unchanged.add(entry.path)
+
+    def write_file(
+        self, entry: Entry, pieces: Iterable[bytes | memoryview], *, replace: bool = False
+    ) -> None:
         """Write a file from ``pieces``, under its final name only when all of them are there.
+
+        One that replaces another gets its name with ``flush``, or when many wait for that.
 
         When ``pieces`` raises, which is how its maker says that the content is not authentic,
         nothing is left behind and the exception goes on to the caller.
@@ -130,22 +115,28 @@ class TreeWriter:
                 not account for that.
             RestoreError: The name exists, or the system refuses.
         """
-        parent, name = self._place(entry.path)
-        partial = b".auto-backup-%s.partial" % secrets.token_hex(8).encode()
-        with os_errors(entry.path):
-            descriptor = os.open(partial, _FILE_FLAGS, 0o600, dir_fd=parent)
-        try:
-            status = self._fill(descriptor, entry, pieces)
-            with os_errors(entry.path):
-                publish(parent, partial, name)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(partial, dir_fd=parent)
-            raise
+        self.write_file_by(
+            entry, lambda file: write_pieces(file, entry, pieces), partial_name(), replace=replace
+        )
+
+    def write_file_by(self, entry: Entry, fill: Fill, hidden: bytes, *, replace: bool) -> None:
+        """Write a file as ``write_file`` does, its content by ``fill``, which may raise.
+
+        Raises:
+            RestoreError: The name exists, or the system refuses.
+        """
+        status = self.write_hidden(entry, fill, hidden, publish=not replace)
+        if replace:
+            self.add_hidden(entry, hidden)
         if entry.links > 1:  # a record for each of a million files would be memory for nothing
             self._written[entry.path] = (status.st_dev, status.st_ino)
 
-    def link_file(self, entry: Entry, first: Entry) -> None:
+    def add_hidden(self, entry: Entry, hidden: bytes) -> None:
+        """Let a file that has been written get its name with ``flush``, or when many wait."""
+        if self._batch.add(hidden, entry.path, entry.stored_size):
+            self.flush()
+
+    def link_file(self, entry: Entry, first: Entry, *, replace: bool = False) -> None:
         """Make ``entry`` another name of the file ``first``.
 
         Raises:
@@ -155,19 +146,24 @@ class TreeWriter:
         identity = self._written.get(first.path)
         if identity is None:
             raise _not_ours(entry, first)
+        if first.path in self._batch:
+            self.flush()
         directory, _, first_name = first.path.rpartition(b"/")
         source = self._first_chain.open(directory, create=False)
         parent, name = self._place(entry.path)
+        made = partial_name() if replace else name
         with os_errors(entry.path):
-            if _identity(source, first_name) != identity:
+            if identity_of(source, first_name) != identity:
                 raise _not_ours(entry, first)
-            os.link(first_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
-            if _identity(parent, name) != identity:  # it was swapped between the two calls
-                os.unlink(name, dir_fd=parent)
+            os.link(first_name, made, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+            if identity_of(parent, made) != identity:  # it was swapped between the two calls
+                os.unlink(made, dir_fd=parent)
                 raise _not_ours(entry, first)
+            if replace:
+                self._replacer.put(made, entry.path, replace=True)
         self._written[entry.path] = identity
 
-    def defer_symlink(self, entry: Entry) -> None:
+    def defer_symlink(self, entry: Entry, *, replace: bool = False) -> None:
         """Keep a symbolic link for ``finish``; from now on nothing goes below its path.
 
         Raises:
@@ -177,9 +173,9 @@ class TreeWriter:
         if b"\0" in entry.target:
             raise UnsafePathError(f"cannot restore {path_text(entry.path)!r}: its target holds NUL")
         self._place(entry.path)
-        self._symlinks[entry.path] = _bare(entry)
+        self._symlinks[entry.path] = _bare(entry), replace
 
-    def make_special(self, entry: Entry) -> None:
+    def make_special(self, entry: Entry, *, replace: bool = False) -> None:
         """Make a FIFO or a device; a device that this user may not make is a problem.
 
         Raises:
@@ -187,88 +183,61 @@ class TreeWriter:
         """
         kind = _NODES[entry.type]
         parent, name = self._place(entry.path)
+        made = partial_name() if replace else name
         with os_errors(entry.path):
             try:
-                os.mknod(name, kind | 0o600, _device_number(entry), dir_fd=parent)
+                os.mknod(made, kind | 0o600, device_number(entry), dir_fd=parent)
             except PermissionError as error:
                 if entry.type is EntryType.FIFO:
                     raise
                 self.problems.append((entry.path, f"device not made: {error.strerror}"))
-            else:
-                self._dress_node(parent, name, entry, kind)
+                return
+            self._dress(parent, made, entry, kind, replace=replace)
 
-    def finish(self) -> None:
+    def finish(self, *, tell: bool = False) -> None:
         """Make the symbolic links, then set the metadata of directories, deepest first.
+
+        Args:
+            tell: Whether a refusal that is about one of them is a problem, not an error.
 
         Raises:
             RestoreError: A link's name exists, a directory is gone, or the system refuses.
         """
+        self.flush()
         symlinks = list(self._symlinks.values())
         self._symlinks.clear()
-        for entry in symlinks:
-            self._make_symlink(entry)
-        # A directory's mode may close it, and what is made in it changes its time.
-        for entry in sorted(self._directories, key=_sorting_key, reverse=True):
-            directory = self._chain.open(entry.path, create=False)
-            self._metadata.set(directory, entry, os.fstat(directory))
-        self._directories.clear()
+        for entry, replace in symlinks:
+            with self.problems_told(entry.path) if tell else nullcontext():
+                self._make_symlink(entry, replace=replace)
+        self.dress_directories(tell=tell)
         with os_errors(b""):
             sync_directory(self._root)
 
-    def _place(self, path: bytes) -> tuple[int, bytes]:
-        """Return the descriptor of the directory of ``path``, and its name in there."""
-        check_path(path)
-        if not path or path in self._symlinks:
-            reason = "a symbolic link is to be there" if path else "it is the target itself"
-            raise UnsafePathError(f"cannot restore {path_text(path)!r}: {reason}")
-        directory, _, name = path.rpartition(b"/")
-        return self._chain.open(directory), name
+    def dress_directories(self, *, tell: bool = False) -> None:
+        """Set the metadata of the directories so far, as ``finish`` does."""
+        # A directory's mode may close it, and what is made in it changes its time.
+        for entry in sorted(self._directories, key=_sorting_key, reverse=True):
+            with self.problems_told(entry.path) if tell else nullcontext():
+                directory = self._chain.open(entry.path, create=False)
+                status = os.fstat(directory)
+                if entry.path not in self._unchanged or status.st_mtime_ns != entry.mtime_ns:
+                    self._metadata.set(directory, entry, status)
+        self._directories.clear()
 
-    def _fill(
-        self, descriptor: int, entry: Entry, pieces: Iterable[bytes | memoryview]
-    ) -> os.stat_result:
-        """Write content and metadata, and close ``descriptor`` in any case."""
-        try:
-            write_pieces(descriptor, entry, pieces)
-            status = os.fstat(descriptor)
-            self._metadata.set(descriptor, entry, status)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        with os_errors(entry.path):  # some file systems tell only here that they are full
-            os.close(descriptor)
-        return status
-
-    def _make_symlink(self, entry: Entry) -> None:
+    def _make_symlink(self, entry: Entry, *, replace: bool) -> None:
         parent, name = self._place(entry.path)
+        made = partial_name() if replace else name
         with os_errors(entry.path):
-            os.symlink(entry.target, name, dir_fd=parent)
-            self._dress_node(parent, name, entry, stat.S_IFLNK)
+            os.symlink(entry.target, made, dir_fd=parent)
+            self._dress(parent, made, entry, stat.S_IFLNK, replace=replace)
 
-    def _dress_node(self, parent: int, name: bytes, entry: Entry, kind: int) -> None:
-        """Set the metadata of what must not be opened, through a handle of that very node.
-
-        By name, even without following links, somebody who may write to the directory could put
-        a hard link to a foreign file in its place before its owner is set.
-        """
-        handle = os.open(name, _HANDLE_FLAGS, dir_fd=parent)
-        try:
-            status = os.fstat(handle)
-            if stat.S_IFMT(status.st_mode) != kind:
-                raise RestoreError(f"cannot restore {path_text(entry.path)!r}: it was replaced")
-            self._metadata.set(f"/proc/self/fd/{handle}", entry, status)
-        finally:
-            os.close(handle)
-
-
-def _device_number(entry: Entry) -> int:
-    if entry.type is EntryType.FIFO:
-        return 0
-    major, minor = entry.device or (-1, -1)
-    if 0 <= major < _MAJORS and 0 <= minor < _MINORS:
-        return os.makedev(major, minor)
-    text = f"there is no such device as {entry.device}"
-    raise RestoreError(f"cannot restore {path_text(entry.path)!r}: {text}")
+    def _dress(self, parent: int, made: bytes, entry: Entry, kind: int, *, replace: bool) -> None:
+        """Set the metadata of what has just been ``made``, then give it its own name."""
+        with Node(parent, made, entry.path) as node:
+            node.check(kind=kind)
+            node.set(self._metadata, entry)
+        if replace:
+            self._replacer.put(made, entry.path, replace=True)
 
 
 def _bare(entry: Entry) -> Entry:
@@ -287,11 +256,6 @@ def _bare(entry: Entry) -> Entry:
 
 def _sorting_key(entry: Entry) -> bytes:
     return path_key(entry.path)
-
-
-def _identity(directory: int, name: bytes) -> tuple[int, int]:
-    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    return status.st_dev, status.st_ino
 
 
 def _not_ours(entry: Entry, first: Entry) -> RestoreError:

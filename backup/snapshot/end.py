@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 
 from backup.errors import FooterError, LimitError, MalformedError
-from backup.model import DIGEST_BYTES, ID_BYTES, EntryType, SnapshotKind
+from backup.model import DIGEST_BYTES, ID_BYTES, NO_RULES, EntryType, ExcludeRules, SnapshotKind
 from backup.snapshot.entry_line import Count, HexDigest, check_path, from_text, to_text
 from backup.snapshot.frame import FrameRow, Section
 from backup.snapshot.index import IdTable, Reference, WireReference, from_wire, to_wire
@@ -69,6 +69,8 @@ class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
     filesystems: tuple[FileSystem, ...] = ()
     incomplete: bool = False
     program: str = ""
+    rules: ExcludeRules = NO_RULES
+    tags: tuple[str, ...] = ()
 
 
 class _WireReferred(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -94,6 +96,8 @@ class _WireEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     filesystems: tuple[FileSystem, ...] = ()
     incomplete: bool = False
     program: str = ""
+    rules: ExcludeRules = NO_RULES
+    tags: tuple[str, ...] = ()
 
 
 def encode_end(own_id: bytes, record: EndRecord, rows: Sequence[FrameRow]) -> bytes:
@@ -111,6 +115,8 @@ def encode_end(own_id: bytes, record: EndRecord, rows: Sequence[FrameRow]) -> by
         filesystems=record.filesystems,
         incomplete=record.incomplete,
         program=record.program,
+        rules=record.rules,
+        tags=record.tags,
     )
     if len(table.ids()) != len(record.referred) + 1:
         raise MalformedError("a page lies in a snapshot that the end does not name")
@@ -125,6 +131,7 @@ def decode_end(own_id: bytes, data: bytes) -> tuple[EndRecord, list[FrameRow], b
     """
     line_end = data.find(b"\n", 0, _MOST_LINE)
     try:
+        data[: max(line_end, 0)].decode()  # unknown fields are passed over without a look
         wire = msgspec.json.decode(data[: max(line_end, 0)], type=_WireEnd)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError("the end of the snapshot cannot be read") from error
@@ -157,6 +164,8 @@ def _record(own_id: bytes, wire: _WireEnd) -> EndRecord:
         filesystems=wire.filesystems,
         incomplete=wire.incomplete,
         program=wire.program,
+        rules=wire.rules,
+        tags=wire.tags,
     )
 
 

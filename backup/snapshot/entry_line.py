@@ -23,6 +23,7 @@ _Id = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 _Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 WireExtent = tuple[Ordinal, FrameNumber, Offset, Offset]
+WireRun = tuple[Count, Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]]
 WireListRef = tuple[Ordinal, FrameNumber, HexDigest, Count]
 
 
@@ -52,6 +53,7 @@ class EntryLine(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     chunks: tuple[WireListRef, ...] = ()
     racy: bool = False
     error: str = ""
+    data: tuple[WireRun, ...] | None = None
 
 
 _decoder = msgspec.json.Decoder(EntryLine)
@@ -126,6 +128,7 @@ def encode_entry(entry: Entry, ordinal: Callable[[bytes], int]) -> bytes:
         ),
         racy=entry.racy,
         error=entry.error,
+        data=entry.data,
     )
     if entry.type is EntryType.SYMLINK:
         line.to, line.tob = to_text(entry.target)
@@ -191,12 +194,26 @@ def decode_entry(line: bytes | memoryview, ids: tuple[bytes, ...]) -> Entry:
         chunk_lists=lists,
         racy=wire.racy,
         error=wire.error,
+        data=wire.data,
     )
+    _check_data(entry)
     _check_content(entry)
     return entry
 
 
 _WITH_CONTENT = frozenset({EntryType.FILE, EntryType.STREAM})
+
+
+def _check_data(entry: Entry) -> None:
+    if entry.data is None:
+        return
+    if entry.type is not EntryType.FILE:
+        raise MalformedError(f"{entry.path[:200]!r} has holes, which a {entry.type} has not")
+    end = -1  # of the run before: there is a hole between two
+    for offset, length in entry.data:
+        if offset <= end or offset + length > entry.size:
+            raise MalformedError(f"the runs of data of {entry.path[:200]!r} are out of order")
+        end = offset + length
 
 
 def _check_content(entry: Entry) -> None:
@@ -209,5 +226,5 @@ def _check_content(entry: Entry) -> None:
         raise MalformedError(f"{entry.path[:200]!r} has no digest")
     total = sum(extent.length for extent in entry.extents)
     counted = entry.type in _WITH_CONTENT and not entry.chunk_lists and not entry.error
-    if counted and total != entry.size:
+    if counted and total != entry.stored_size:
         raise MalformedError(f"the extents of {entry.path[:200]!r} are not its size")

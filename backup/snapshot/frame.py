@@ -21,6 +21,7 @@ from backup.snapshot.token import (
     open_token,
     seal_token,
     token_length,
+    token_room,
     token_tag,
     token_time,
 )
@@ -66,7 +67,7 @@ class SealedFrame(NamedTuple):
     section: Section
     number: int
     plain: int
-    token: bytes | bytearray
+    token: bytes | bytearray | memoryview
 
 
 def piece_capacity(archive: ArchiveType, cap: int) -> int:
@@ -107,10 +108,21 @@ class FrameKeys:
         """Return the length in bytes that no token of this snapshot exceeds."""
         return token_length(self.core.cap)
 
+    def room(self) -> int:
+        """Return how many bytes it takes to seal any frame of this snapshot."""
+        return token_room(self.core.cap)
+
     def seal(
-        self, section: Section, number: int, piece: bytes | memoryview, plain: int
+        self,
+        section: Section,
+        number: int,
+        piece: bytes | memoryview,
+        plain: int,
+        into: bytearray | None = None,
     ) -> SealedFrame:
         """Return the frame that holds ``piece``, a compressed stream of ``plain`` bytes.
+
+        Its token lies in ``into``, where that is given, of ``room`` bytes; see ``seal_token``.
 
         Raises:
             MalformedError: The piece is larger than a frame may be.
@@ -120,7 +132,7 @@ class FrameKeys:
             raise MalformedError(f"a piece of {len(piece)} bytes does not fit a frame")
         place = _PLACE.pack(section, self.core.id, number, len(piece))
         padding = bytes(padded_length(length, self.core.cap) - length)
-        token = seal_token(self._key, self.core.time, place, piece, padding)
+        token = seal_token(self._key, self.core.time, place, piece, padding, into=into)
         return SealedFrame(section, number, plain, token)
 
     def open(

@@ -144,6 +144,7 @@ def parse_core(line: bytes) -> Core:
     if len(line) > CORE_CAP:
         raise HeaderError(f"the core line is longer than {CORE_CAP} bytes")
     try:
+        line.decode()  # fields that are not known here are passed over without a look
         suite = msgspec.json.decode(line, type=_Suite).suite
         # Another suite may have other fields: it is refused by its name before they are looked at.
         core = msgspec.json.decode(line, type=_CoreLine) if suite == SUITE else None
@@ -172,6 +173,7 @@ def parse_core(line: bytes) -> Core:
 
 def _parse_slots(line: bytes) -> tuple[Slot, ...]:
     try:
+        line.decode()
         slots = tuple(map(_slot, msgspec.json.decode(line, type=tuple[msgspec.Raw, ...])))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise HeaderError("the slots line cannot be read") from error

@@ -61,7 +61,9 @@ def _from_text(prefix: str, text: str, length: int) -> bytes:
     except (binascii.Error, ValueError):
         raw = b""
     body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
-    if len(body) != length or sha256(prefix.encode() + body).digest()[:_CHECK_BYTES] != check:
+    fits = sha256(prefix.encode() + body).digest()[:_CHECK_BYTES] == check
+    # The last character has bits to spare: a mistake in them would change nothing, and stay.
+    if len(body) != length or not fits or _to_text(prefix, body) != text:
         raise InvalidArgumentError(f"the {what} is mistyped or incomplete") from None
     return body
 
@@ -88,11 +90,15 @@ class HpkeRecipient(Recipient):
 
     def wrap(self, data_key: bytes, core: Core) -> Slot:
         """See Recipient."""
-        public = MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(self.public[:_MLKEM_PUBLIC_BYTES]),
-            X25519PublicKey.from_public_bytes(self.public[_MLKEM_PUBLIC_BYTES:]),
-        )
-        wrapped = _suite().encrypt(data_key, public, info=SLOT + core.digest)
+        try:
+            public = MLKEM768X25519PublicKey(
+                MLKEM768PublicKey.from_public_bytes(self.public[:_MLKEM_PUBLIC_BYTES]),
+                X25519PublicKey.from_public_bytes(self.public[_MLKEM_PUBLIC_BYTES:]),
+            )
+            wrapped = _suite().encrypt(data_key, public, info=SLOT + core.digest)
+        except ValueError as error:  # a number out of range, a point of low order
+            message = f"the recipient {self.id} is not a public key that can be sealed for"
+            raise InvalidArgumentError(message) from error
         return Slot(type=_TYPE, id=self.id, wrapped=base64.b64encode(wrapped).decode("ascii"))
 
 

@@ -25,7 +25,7 @@ from backup.snapshot.entry_line import (
 )
 
 _SEGMENT_ENTRIES = 512
-_MOST_SEGMENT_ENTRIES = 2048
+MOST_SEGMENT_ENTRIES = 2048
 _PAGE_SEGMENTS = 256
 _MOST_PAGE_SEGMENTS = 1024
 _MOST_IDS = 2**16
@@ -76,8 +76,20 @@ class IdTable:
 
 def encode_segment(entries: Iterable[Entry]) -> bytes:
     """Return the bytes of an index segment."""
-    table = IdTable()
-    lines = [encode_entry(entry, table.ordinal) for entry in entries]
+    return encode_items((), entries)
+
+
+def encode_items(ids: Iterable[bytes], items: Iterable[bytes | Entry]) -> bytes:
+    """Return the bytes of an index segment of which some entries are lines already.
+
+    Args:
+        ids: The snapshots that those lines name, by their ordinals.
+        items: Lines, without their newlines, and entries, in order.
+    """
+    table = IdTable(*ids)
+    lines = [
+        item if isinstance(item, bytes) else encode_entry(item, table.ordinal) for item in items
+    ]
     return _with_head("segment", table, lines)
 
 
@@ -123,6 +135,7 @@ def _split(kind: str, data: bytes) -> tuple[tuple[bytes, ...], list[bytes]]:
         raise MalformedError(f"an index {kind} has no end")
     head_line, *lines = data[:-1].split(b"\n")
     try:
+        data.decode()  # fields that are not known here are passed over without a look
         head = msgspec.json.decode(head_line, type=_Head)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError(f"the head of an index {kind} cannot be read") from error
@@ -165,6 +178,11 @@ def decode_page(data: bytes) -> list[Reference]:
         raise MalformedError("a reference of an index page cannot be read") from error
 
 
+def ends_segment(path: bytes) -> bool:
+    """Return whether the segment before an entry of this path ends there, by the path's hash."""
+    return _hash_says_cut(path, _SEGMENT_ENTRIES)
+
+
 def _hash_says_cut(path: bytes, one_in: int) -> bool:
     return int.from_bytes(sha256(path).digest()[:4], "big") % one_in == 0
 
@@ -178,9 +196,9 @@ def cut_segments(entries: Iterable[Entry], *, most_bytes: int) -> Iterator[list[
     segment: list[Entry] = []
     size = 0
     for entry in entries:
-        cost = _cost(entry)
-        full = len(segment) >= _MOST_SEGMENT_ENTRIES or size + cost > most_bytes
-        if segment and (full or _hash_says_cut(entry.path, _SEGMENT_ENTRIES)):
+        cost = line_bound(entry)
+        full = len(segment) >= MOST_SEGMENT_ENTRIES or size + cost > most_bytes
+        if segment and (full or ends_segment(entry.path)):
             yield segment
             segment, size = [], 0
         segment.append(entry)
@@ -189,11 +207,12 @@ def cut_segments(entries: Iterable[Entry], *, most_bytes: int) -> Iterator[list[
         yield segment
 
 
-def _cost(entry: Entry) -> int:
+def line_bound(entry: Entry) -> int:
     """Return a bound of the bytes that ``entry`` takes as a line."""
     names = 6 * (len(entry.path) + len(entry.target) + len(entry.user) + len(entry.group))
     attributes = sum(2 * (len(name) + len(value)) for name, value in entry.xattrs)
     content = 48 * len(entry.extents) + 112 * len(entry.chunk_lists)
+    content += 42 * len(entry.data or ())
     return 512 + names + attributes + content + 6 * len(entry.error)
 
 

@@ -15,6 +15,7 @@ from backup.model import ArchiveType, SnapshotKind
 SUFFIX = ".enc"
 DIGEST_SUFFIX = ".enc.sha256"
 KEYS_SUFFIX = ".enc.keys"
+TRASH_SUFFIX = ".enc.trash"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _TIME = "%Y%m%dT%H%M%SZ"
 _FILE = re.compile(
@@ -37,7 +38,8 @@ class SnapshotName(NamedTuple):
 
     def __str__(self) -> str:
         """Return the name within a store."""
-        time = self.time.astimezone(UTC).strftime(_TIME)
+        moment = self.time.astimezone(UTC)
+        time = f"{moment.year:04}{moment:%m%dT%H%M%SZ}"  # "%Y" has fewer digits before 1000
         file = f"{self.job}-{time}-{self.id_start}-{self.kind}.{self.archive}{SUFFIX}"
         return f"{self.host}/{self.job}/{file}"
 

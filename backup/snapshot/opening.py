@@ -220,34 +220,35 @@ def _end_offset(source: ByteSource, start: int | None) -> int:
 
 
 def _end_bytes(source: ByteSource, keys: FrameKeys, offset: int) -> tuple[int, bytes]:
-    """Return the number of the first end frame, and what all of them hold."""
-    stop = source.size - FOOTER_BYTES
-    raw = memoryview(read_exactly(source, offset, stop - offset, "its end"))
+    """Return the number of the first end frame, and what all of them hold.
+
+    Frame by frame: a damaged footer may point far in front of the end.
+    """
     archive = metadata_archive(keys.core.archive)
     first: int | None = None
     parts: list[bytes] = []
-    at = 0
-    while at < len(raw):
-        token, at = _next_token(raw, at)
-        if len(token) > keys.longest_token():
-            raise FrameError("the length of the end is damaged")
+    at, total = offset, 0
+    while at < source.size - FOOTER_BYTES:
+        token = _token_of_end(source, keys, at)
+        at += LENGTH.size + len(token)
         section, number, piece = keys.open_anywhere(token, place=(first or 0) + len(parts))
         first = number if first is None else first
         if section is not Section.END or number != first + len(parts):
             raise FrameOutOfPlaceError(f"frame {number} stands within the end")
         parts.append(decompress_up_to(archive, piece, limit=keys.core.cap))
-        check_end_size(sum(map(len, parts)))
+        total += len(parts[-1])
+        check_end_size(total)
     return first or 0, b"".join(parts)
 
 
-def _next_token(raw: memoryview, at: int) -> tuple[memoryview, int]:
-    if at + LENGTH.size > len(raw):
+def _token_of_end(source: ByteSource, keys: FrameKeys, at: int) -> bytes:
+    rest = source.size - FOOTER_BYTES - at - LENGTH.size
+    if rest < 0:
         raise FrameError("the end of the snapshot is damaged")
-    (length,) = LENGTH.unpack_from(raw, at)
-    stop = at + LENGTH.size + length
-    if stop > len(raw):
+    (length,) = LENGTH.unpack(read_exactly(source, at, LENGTH.size, "its end"))
+    if length > min(rest, keys.longest_token()):
         raise FrameError("the length of the end is damaged")
-    return raw[at + LENGTH.size : stop], stop
+    return read_exactly(source, at + LENGTH.size, length, "its end")
 
 
 _ORDER = (Section.ARCHIVE, Section.CHUNKS, Section.INDEX)

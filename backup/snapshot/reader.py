@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 
 from backup.errors import (
     DigestError,
@@ -30,7 +31,7 @@ from backup.snapshot.opening import (
 from backup.snapshot.recipients import Identity
 from backup.snapshot.source import ByteSource, read_exactly
 from backup.snapshot.token import TAG_BYTES, digest_of, token_tag
-from backup.snapshot.writer import section_archive
+from backup.snapshot.writer import END_OF_ARCHIVE, section_archive
 
 _KEPT_PIECES = 2
 
@@ -81,24 +82,28 @@ class SnapshotReader:
         """Is told the number of every frame of this file before it is opened."""
         self._pieces: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
 
-    def frame(self, number: int) -> bytes:
+    def frame(self, number: int) -> memoryview:
         """Return the token of frame ``number``, read but not opened."""
         row = self.rows[number]
         raw = read_exactly(self.source, row.offset, LENGTH.size + row.length, f"frame {number}")
         if LENGTH.unpack_from(raw)[0] != row.length:
             self._refuse_reordered()
             raise FrameError(f"the length of frame {number} is damaged")
-        return raw[LENGTH.size :]
+        return memoryview(raw)[LENGTH.size :]
 
     def piece(self, section: Section, number: int) -> bytes:
         """Return the uncompressed piece of frame ``number`` of this file."""
-        if number >= len(self.rows) or self.rows[number].section is not section:
-            raise MalformedError(f"frame {number} is not of the section that was asked for")
+        row = self.row(section, number)
         self.on_frame(number)
-        row = self.rows[number]
         compressed = self.compressed_piece(section, number)
         archive = section_archive(self.core.archive, section)
         return decompress(archive, compressed, plain_length=row.plain)
+
+    def row(self, section: Section, number: int) -> FrameRow:
+        """Return what the end records of frame ``number``, which must be one of ``section``."""
+        if number >= len(self.rows) or self.rows[number].section is not section:
+            raise MalformedError(f"frame {number} is not of the section that was asked for")
+        return self.rows[number]
 
     def compressed_piece(self, section: Section, number: int) -> memoryview:
         """Return the piece of frame ``number`` as it was sealed: one complete stream."""
@@ -110,25 +115,34 @@ class SnapshotReader:
             self._refuse_moved(number, token)
             raise
 
-    def _refuse_moved(self, number: int, token: bytes) -> None:
-        found = token_tag(token)
-        for place, row in enumerate(self.rows):
-            if row.tag == found and place != number:
-                raise FrameOutOfPlaceError(f"frame {place} stands in the place of frame {number}")
+    def _refuse_moved(self, number: int, token: memoryview) -> None:
+        place = self._places.get(token_tag(token), number)
+        if place != number:
+            raise FrameOutOfPlaceError(f"frame {place} stands in the place of frame {number}")
+
+    @cached_property
+    def _places(self) -> dict[bytes, int]:
+        """The numbers of the frames by their tags; only damaged files ask."""
+        return {row.tag: place for place, row in enumerate(self.rows)}
 
     def _refuse_reordered(self) -> None:
         """Raise where the frames of the file, told by their tags, have another order."""
-        places = {row.tag: place for place, row in enumerate(self.rows)}
         present = [(n, row) for n, row in enumerate(self.rows) if row.section is not Section.ABSENT]
         at = present[0][1].offset
         for number, _ in present:
             length = int.from_bytes(self.source.read_at(at, LENGTH.size), "big")
             at += LENGTH.size + length
-            found = places.get(self.source.read_at(at - TAG_BYTES, TAG_BYTES))
+            found = self._places.get(self.source.read_at(at - TAG_BYTES, TAG_BYTES))
             if found is None:
                 return
             if found != number:
                 raise FrameOutOfPlaceError(f"frame {found} stands in the place of frame {number}")
+
+    def check_archive_end(self) -> None:
+        """Raise ``MalformedError`` unless the last archive frame is the end-of-archive, alone."""
+        places = [n for n, row in enumerate(self.rows) if row.section is Section.ARCHIVE]
+        if not places or self.piece(Section.ARCHIVE, places[-1]) != END_OF_ARCHIVE:
+            raise MalformedError("the archive does not end as it must")
 
     def piece_of(self, snapshot: bytes, section: Section, number: int) -> bytes:
         """Return the piece of a frame of this snapshot or of one that it refers to."""

@@ -13,6 +13,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from unicodedata import normalize
 
 from cryptography.fernet import Fernet, InvalidToken
 
@@ -30,7 +32,7 @@ DATA_KEY_BYTES = 32
 _FERNET = "fernet"
 _PASSPHRASE = "passphrase"  # noqa: S105 - the name of a slot's type
 _SALT_BYTES = 16
-_MOST_PASSPHRASE_SLOTS = 4
+MOST_PASSPHRASE_SLOTS = 4
 
 
 class Recipient(ABC):
@@ -98,6 +100,10 @@ class FernetKey(Recipient, Identity):
         """A public name of the key."""
         return public_id(b"fernet" + self.secret)
 
+    def text(self) -> str:
+        """Return the line that ``parse`` takes; it is the secret itself."""
+        return base64.urlsafe_b64encode(self.secret).decode("ascii")
+
     def wrap(self, data_key: bytes, core: Core) -> Slot:
         """See Recipient."""
         return Slot(type=_FERNET, id=self.id, wrapped=_wrap_under(self.secret, data_key, core))
@@ -123,6 +129,7 @@ class Argon2Cost:
 MOST_ARGON2 = Argon2Cost(memory=1024 * 1024, time=10, lanes=8)
 
 
+@lru_cache(maxsize=8)  # of a store's snapshots many have the same salt
 def _argon2id(passphrase: str, salt: bytes, cost: Argon2Cost) -> bytes:
     # Imported here: half the users never type a passphrase, and older versions lack it.
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id  # noqa: PLC0415
@@ -133,7 +140,7 @@ def _argon2id(passphrase: str, salt: bytes, cost: Argon2Cost) -> bytes:
         iterations=cost.time,
         lanes=cost.lanes,
         memory_cost=cost.memory,
-    ).derive(passphrase.encode())
+    ).derive(normalize("NFC", passphrase).encode())
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,14 @@ class PassphraseIdentity(Identity):
         cost = Argon2Cost(slot.memory, slot.time, slot.lanes)
         return _unwrap_under(_argon2id(self.passphrase, salt, cost), slot.wrapped, core)
 
+    def recipient_of(self, core: Core, slots: Sequence[Slot]) -> PassphraseRecipient | None:
+        """Return the recipient whose slot this passphrase opens, ``None`` where there is none."""
+        passphrases = [slot for slot in slots if self.fits(slot)]
+        for slot in passphrases[:MOST_PASSPHRASE_SLOTS]:
+            if self.unwrap(slot, core) is not None:
+                return PassphraseRecipient(self.passphrase, base64.b64decode(slot.salt))
+        return None
+
 
 def make_slots(recipients: Sequence[Recipient], data_key: bytes, core: Core) -> tuple[Slot, ...]:
     """Return one slot per recipient, in their order, none twice."""
@@ -216,7 +231,7 @@ def open_header(header: Header, identities: Sequence[Identity]) -> bytes:
     for slot in header.slots:
         if slot.type == _PASSPHRASE:
             tried += 1
-            if tried > _MOST_PASSPHRASE_SLOTS:
+            if tried > MOST_PASSPHRASE_SLOTS:
                 continue
         for identity in identities:
             if not identity.fits(slot):

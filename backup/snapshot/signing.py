@@ -81,7 +81,9 @@ def check_signature(
         raise SignatureError("the signature of the snapshot does not fit") from error
     if trusted is not None and public not in trusted:
         raise UnknownSignerError(
-            f"the snapshot is signed by {fingerprint(public)}, which is not a trusted host"
+            f"the snapshot is signed by {fingerprint(public)}, which is not a trusted host",
+            hint="if that is what 'auto-backup key show' tells on that host,"
+            " accept it: 'auto-backup key trust --from SNAPSHOT'",
         )
     return public
 

@@ -50,9 +50,18 @@ def token_length(message_length: int) -> int:
     return OVERHEAD + (message_length // _BLOCK + 1) * _BLOCK
 
 
+def token_room(message_length: int) -> int:
+    """Return how many bytes it takes to make a token that holds ``message_length`` bytes."""
+    return token_length(message_length) + _BLOCK  # update_into asks for one spare block
+
+
 def seal_token(
-    key: TokenKey, time: int, *parts: bytes | memoryview, iv: bytes | None = None
-) -> bytearray:
+    key: TokenKey,
+    time: int,
+    *parts: bytes | memoryview,
+    iv: bytes | None = None,
+    into: bytearray | None = None,
+) -> memoryview:
     """Return the token that holds ``parts`` put together.
 
     Args:
@@ -60,11 +69,13 @@ def seal_token(
         time: Seconds since 1970, in clear in the token.
         parts: The message, in pieces, so that no caller has to join them.
         iv: The initialisation vector; 16 random bytes where none is given. Never give one twice.
+        into: Where to put it: ``token_room`` bytes at least, so that what seals one token after
+            another need not take new memory for each.
     """
     length = sum(len(part) for part in parts)
     iv = iv or os.urandom(16)
     encryptor = Cipher(AES(key.encryption), CBC(iv)).encryptor()
-    token = bytearray(token_length(length) + _BLOCK)  # update_into asks for one spare block
+    token = bytearray(token_room(length)) if into is None else into
     _PREFIX.pack_into(token, 0, VERSION, time, iv)
     view = memoryview(token)
     at = _PREFIX.size
@@ -75,9 +86,7 @@ def seal_token(
     encryptor.finalize()
     tag = hmac.digest(key.signing, view[:at], "sha256")
     view[at : at + TAG_BYTES] = tag
-    view.release()
-    del token[at + TAG_BYTES :]
-    return token
+    return view[: at + TAG_BYTES]
 
 
 def open_token(key: TokenKey, token: bytes | bytearray | memoryview) -> memoryview:

@@ -10,7 +10,7 @@ from backup.snapshot.chunk_list import cut_chunk_list, encode_chunks
 from backup.snapshot.compression import (
     check_level,
     compress,
-    decompress,
+    holds,
     metadata_archive,
 )
 from backup.snapshot.end import EndRecord, encode_end, encode_footer
@@ -34,20 +34,26 @@ def section_archive(archive: ArchiveType, section: Section) -> ArchiveType:
     return archive if section is Section.ARCHIVE else metadata_archive(archive)
 
 
-def make_piece(archive: ArchiveType, level: int, plain: bytes | bytearray | memoryview) -> bytes:
+def make_piece(
+    archive: ArchiveType, level: int, plain: bytes | bytearray, length: int | None = None
+) -> bytes:
     """Compress ``plain``, and prove that it comes back before anybody relies on it.
+
+    Args:
+        archive: How to compress it.
+        level: How hard.
+        plain: What to compress.
+        length: How many bytes of it, ``None`` for all.
 
     Raises:
         IntegrityError: What came back differs: memory or a library is at fault.
     """
-    piece = compress(archive, level, plain)
-    if archive is not ArchiveType.TAR:
-        back = decompress(archive, piece, plain_length=len(plain))
-        if back != plain:
-            raise IntegrityError(
-                f"a {archive} piece did not decompress to what went in",
-                hint="this points to faulty memory; nothing has been stored",
-            )
+    piece = compress(archive, level, memoryview(plain)[:length])
+    if archive is not ArchiveType.TAR and not holds(archive, piece, plain, length):
+        raise IntegrityError(
+            f"a {archive} piece did not decompress to what went in",
+            hint="this points to faulty memory; nothing has been stored",
+        )
     return piece
 
 
@@ -65,7 +71,7 @@ class SnapshotWriter:
 
     def __init__(
         self,
-        write: Callable[[bytes | bytearray], object],
+        write: Callable[[bytes | bytearray | memoryview], object],
         core: Core,
         slots: Sequence[Slot],
         data_key: bytes,
@@ -160,6 +166,6 @@ class SnapshotWriter:
         self._write(LENGTH.pack(len(frame.token)))
         self._write(frame.token)
 
-    def _write(self, data: bytes | bytearray) -> None:
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         self._write_bytes(data)
         self.size += len(data)

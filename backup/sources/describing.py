@@ -6,10 +6,16 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Callable
 from typing import NamedTuple
 
 from backup.model import Entry, EntryType
+from backup.sources.attributes import Attributes, attributes_at
+from backup.sources.descriptors import open_file
 from backup.sources.filesystems import FilesystemTable
+from backup.sources.reading import same_file
+from backup.sources.rules import Rule
+from backup.sources.sparse import Runs, may_have_holes, read_map
 
 _TYPES = {
     stat.S_IFREG: EntryType.FILE,
@@ -28,15 +34,20 @@ class Skipped(NamedTuple):
     path: bytes
     reason: str
     is_error: bool
+    rule: Rule | None = None
 
 
 class Describer:
-    """Makes entries, remembering the owners and the file systems that it has met."""
+    """Makes entries, remembering the owners and the file systems that it has met.
+
+    ``remarks`` tells the entries that lack something which could not be read.
+    """
 
     def __init__(self) -> None:
         self.table = FilesystemTable()
-        self._users: dict[int, str] = {}
-        self._groups: dict[int, str] = {}
+        self.remarks: list[Skipped] = []
+        self._users = _Names(_user_name)
+        self._groups = _Names(_group_name)
 
     def describe(
         self, path: bytes, status: os.stat_result, name: bytes, directory: int
@@ -52,41 +63,83 @@ class Describer:
         Raises:
             OSError: It is a symbolic link that cannot be read.
         """
-        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        mode, uid, gid = status.st_mode, status.st_uid, status.st_gid
+        kind = _TYPES.get(stat.S_IFMT(mode))
         if kind is None:
-            is_socket = stat.S_ISSOCK(status.st_mode)
+            is_socket = stat.S_ISSOCK(mode)
             return Skipped(path, "socket" if is_socket else "unknown file type", not is_socket)
-        is_link = kind is EntryType.SYMLINK
+        filesystem = self.table.ordinal(status.st_dev)
+        size = status.st_size if kind is EntryType.FILE else 0
+        data = None
+        if size and self.table.invents_sizes(filesystem):
+            size = 0  # whoever reads it finds out how much there is
+        elif size and may_have_holes(status):
+            data = _map_of(name, directory, status)
         return Entry(
             path=path,
             type=kind,
-            mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
-            user=self._user(status.st_uid),
-            group=self._group(status.st_gid),
-            size=status.st_size if kind is EntryType.FILE else 0,
+            mode=stat.S_IMODE(mode),
+            uid=uid,
+            gid=gid,
+            user=self._users[uid],
+            group=self._groups[gid],
+            size=size,
             mtime_ns=status.st_mtime_ns,
             ctime_ns=status.st_ctime_ns,
             inode=status.st_ino,
-            filesystem=self.table.ordinal(status.st_dev),
+            filesystem=filesystem,
             # What a directory's count means depends on its file system; names it has just one.
             links=1 if kind is EntryType.DIRECTORY else status.st_nlink,
-            target=os.readlink(name, dir_fd=directory) if is_link else b"",
+            target=os.readlink(name, dir_fd=directory) if kind is EntryType.SYMLINK else b"",
             device=_device(status) if kind in _DEVICES else None,
+            xattrs=self._attributes(path, name, directory, status),
+            data=data,
         )
 
-    def _user(self, uid: int) -> str:
-        name = self._users.get(uid)
-        if name is None:
-            name = self._users[uid] = _user_name(uid)
+    def _attributes(
+        self, path: bytes, name: bytes, directory: int, status: os.stat_result
+    ) -> Attributes:
+        try:
+            found = attributes_at(name, directory)
+        except OSError as error:
+            self._remark(path, error.strerror or str(error))
+            return ()
+        # Of regular files this is found out by who reads them.
+        if found and not stat.S_ISREG(status.st_mode):
+            now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not same_file(now, status):
+                self._remark(path, "it was changed while they were read")
+        return found
+
+    def _remark(self, path: bytes, reason: str) -> None:
+        text = f"extended attributes are missing or doubtful: {reason}"
+        self.remarks.append(Skipped(path, text, is_error=True))
+
+
+class _Names(dict[int, str]):
+    """Names by number; each is asked from the system once."""
+
+    def __init__(self, find: Callable[[int], str]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, number: int) -> str:
+        name = self[number] = self._find(number)
         return name
 
-    def _group(self, gid: int) -> str:
-        name = self._groups.get(gid)
-        if name is None:
-            name = self._groups[gid] = _group_name(gid)
-        return name
+
+def _map_of(name: bytes, directory: int, status: os.stat_result) -> Runs | None:
+    """Return where the file has data; whoever reads it finds out if that has changed since."""
+    try:
+        descriptor, now = open_file(name, directory)
+        try:
+            if same_file(now, status):
+                return read_map(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        pass  # it cannot be read, which is told when its turn comes
+    return None
 
 
 def _device(status: os.stat_result) -> tuple[int, int]:

@@ -133,19 +133,38 @@ class FileOpener:
             OSError: It is missing, may not be read, or a symbolic link has taken the place of it or
                 of a directory on the way.
         """
+        return self.open_with_status(entry)[0]
+
+    def open_with_status(self, entry: Entry) -> tuple[int, os.stat_result]:
+        """Return what ``open`` does, and what the system said about the file once it was open.
+
+        Raises:
+            OSError: See ``open``.
+        """
         directory, _, name = entry.path.rpartition(b"/")
-        descriptor = _open_untouched(name, _READ, self._chain.open(directory))
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise NotRegularError(errno.EINVAL, "no longer a regular file")
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+        return open_file(name, self._chain.open(directory))
 
     def close(self) -> None:
         """Close what is kept open between files."""
         self._chain.close()
+
+
+def open_file(name: bytes, directory: int) -> tuple[int, os.stat_result]:
+    """Return a descriptor for the content of ``name`` in the open ``directory``, and its status.
+
+    Raises:
+        NotRegularError: Something other than a regular file lies there.
+        OSError: It is missing, may not be read, or is a symbolic link.
+    """
+    descriptor = _open_untouched(name, _READ, directory)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRegularError(errno.EINVAL, "no longer a regular file")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status
 
 
 def list_names(directory: int) -> list[bytes]:
@@ -156,10 +175,11 @@ def list_names(directory: int) -> list[bytes]:
     """
     descriptor = _open_untouched(b".", _LIST, directory)
     try:
-        with os.scandir(descriptor) as names:
-            return [os.fsencode(name.name) for name in names]
+        names = os.listdir(descriptor)  # noqa: PTH208 - pathlib knows no descriptors
     finally:
         os.close(descriptor)
+    # As bytes, all at once: one by one that takes as long as to list them.
+    return os.fsencode("\0".join(names)).split(b"\0") if names else []
 
 
 def _open_untouched(name: bytes, flags: int, directory: int) -> int:

@@ -7,6 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 _MOUNTS = Path("/proc/self/mountinfo")
+_DESCRIPTORS = Path("/proc/self/fdinfo")
+
+_KERNEL_MADE = """
+autofs binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs
+functionfs fusectl hugetlbfs mqueue nsfs openpromfs proc pstore resctrl rpc_pipefs securityfs
+selinuxfs smackfs sysfs tracefs
+"""
+KERNEL_MADE = frozenset(_KERNEL_MADE.split())
+"""Types of file systems in which the kernel shows itself: there is nothing to save in them."""
 
 
 class Filesystem(NamedTuple):
@@ -33,6 +42,20 @@ class FilesystemTable:
             number = self._ordinals[device] = len(self.filesystems)
             self.filesystems.append(Filesystem(device, _read_types().get(device, "")))
         return number
+
+    def invents_sizes(self, ordinal: int) -> bool:
+        """Return whether the kernel makes up the contents there, so that sizes say nothing."""
+        return self.filesystems[ordinal].type in KERNEL_MADE
+
+
+def mount_id(descriptor: int) -> bytes | None:
+    """Return the number of the mount that an open file was reached by, ``None`` if unknown."""
+    try:
+        lines = (_DESCRIPTORS / str(descriptor)).read_bytes().splitlines()
+    except OSError:
+        return None
+    found = (line.partition(b":") for line in lines if line.startswith(b"mnt_id:"))
+    return next((number.strip() for _, _, number in found), None)
 
 
 def _read_types() -> dict[int, str]:

@@ -27,7 +27,7 @@ def opened(root: Path, parts: Sequence[str]) -> Iterator[int]:
     try:
         yield directory
     finally:
-        os.close(directory)
+        close_directory(directory)
 
 
 def open_directory(root: Path, parts: Sequence[str], create: Sync | None = None) -> int:
@@ -50,9 +50,24 @@ def open_directory(root: Path, parts: Sequence[str], create: Sync | None = None)
                 _create_below(directory, part, create)
             child = os.open(part, _FLAGS | os.O_NOFOLLOW, dir_fd=directory)
         finally:
-            os.close(directory)
+            close_directory(directory)
         directory = child
     return directory
+
+
+def close_directory(directory: int) -> None:
+    """Close a directory's descriptor; nothing was written through it that an error could be of."""
+    with suppress(OSError):
+        os.close(directory)
+
+
+@contextmanager
+def _opened_below(parent: int, name: str) -> Iterator[int]:
+    directory = os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        yield directory
+    finally:
+        close_directory(directory)
 
 
 def sync_directory(directory: int, sync: Sync) -> None:
@@ -82,12 +97,11 @@ def _walk_below(directory: int, path: str, prefix: str) -> Iterator[tuple[str, i
             if name.startswith(prefix):
                 yield name, directory
         elif _leads_to(name, prefix):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                child = os.open(key, _FLAGS | os.O_NOFOLLOW, dir_fd=directory)
-                try:
-                    yield from _walk_below(child, name, prefix)
-                finally:
-                    os.close(child)
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),
+                _opened_below(directory, key) as child,
+            ):
+                yield from _walk_below(child, name, prefix)
 
 
 def _sorted_keys(directory: int) -> list[str]:
@@ -109,12 +123,25 @@ def _create_root(root: Path, sync: Sync) -> None:
             _create_below(parent, path.name, sync)
 
 
+def give_to_owner(node: int, directory: int) -> None:
+    """Let what root has just made in somebody's ``directory`` be that person's.
+
+    Else a single run as root would keep the owner of a store from listing it.
+    """
+    if os.geteuid() == 0:
+        owner = os.fstat(directory)
+        if owner.st_uid != 0:
+            os.fchown(node, owner.st_uid, owner.st_gid)
+
+
 def _create_below(parent: int, name: str, sync: Sync) -> None:
     try:
         os.mkdir(name, _MODE, dir_fd=parent)
     except FileExistsError:
         return
     try:
+        with _opened_below(parent, name) as made:
+            give_to_owner(made, parent)
         sync_directory(parent, sync)
     except BaseException:
         # Whoever finds the directory takes it for durable.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Self
 from urllib.parse import unquote_to_bytes
 
 from backup.clock import Clock, system_clock
-from backup.errors import ConfigError, StorageError
+from backup.errors import ConfigError, LockedError, StorageError
 from backup.storage.base import (
     BaseStorage,
     StoredFile,
@@ -21,12 +22,22 @@ from backup.storage.base import (
     is_name,
     not_found,
 )
-from backup.storage.directories import Sync, open_directory, opened, sync_directory, walk
-from backup.storage.local_writer import LocalWriter, is_partial, remove_stale
+from backup.storage.directories import (
+    Sync,
+    close_directory,
+    open_directory,
+    opened,
+    sync_directory,
+    walk,
+)
+from backup.storage.local_writer import NO_LOCKS, LocalWriter, is_partial, remove_stale
 from backup.storage.os_errors import as_storage_errors
 
 # Without O_NONBLOCK a FIFO that somebody put there would stop a reader for ever.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+# Where nobody can tell whether a writer lives, it does not if it has not written for so long.
+_ABANDONED_SECONDS = 24 * 3600
 
 
 class LocalStorage(BaseStorage):
@@ -83,7 +94,7 @@ class LocalStorage(BaseStorage):
         try:
             return LocalWriter(directory, name, where=where, replace=replace, sync=self._sync)
         except BaseException:
-            os.close(directory)
+            close_directory(directory)
             raise
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
@@ -130,6 +141,17 @@ class LocalStorage(BaseStorage):
             # Also if it was absent: an earlier attempt may have failed just here.
             sync_directory(directory, self._sync)
 
+    @contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """See BaseStorage."""
+        task = f"cannot lock {name!r} in {self}"
+        with as_storage_errors(task):
+            directory = open_directory(self._root, check_name(name).split("/"), create=self._sync)
+        try:
+            yield _lock(directory, task)
+        finally:
+            close_directory(directory)
+
     def clear_partials(self, older_than_seconds: float = 0) -> list[str]:
         """See BaseStorage."""
         latest = self._clock().timestamp() - older_than_seconds
@@ -138,7 +160,10 @@ class LocalStorage(BaseStorage):
             for name, directory in walk(self._root, ""):
                 partial = name.rpartition("/")[2]
                 found = _stat(directory, name) if is_partial(partial) else None
-                if found and found.st_mtime <= latest and remove_stale(directory, partial):
+                if found is None or found.st_mtime > latest:
+                    continue
+                abandoned = found.st_mtime < latest - _ABANDONED_SECONDS
+                if remove_stale(directory, partial, abandoned=abandoned):
                     removed.append(name)
         return removed
 
@@ -159,6 +184,23 @@ class LocalStorage(BaseStorage):
                 yield file, found.st_size
             finally:
                 os.close(file)
+
+
+def _lock(directory: int, task: str) -> bool:
+    """Lock ``directory``; return whether its file system knows locks."""
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise LockedError(
+            f"{task}: another run is at work there",
+            hint="wait until it has ended; when its process ends, so does its lock",
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            with as_storage_errors(task):
+                raise
+        return False
+    return True
 
 
 def _stat(directory: int, name: str) -> os.stat_result | None:

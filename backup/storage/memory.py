@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from threading import Lock
 
 from backup.clock import Clock, system_clock
+from backup.errors import LockedError
 from backup.storage.base import (
     BaseStorage,
     ProofStrength,
@@ -33,6 +35,7 @@ class MemoryStorage(BaseStorage):
         self._files: dict[str, tuple[bytes, datetime]] = {}
         self._clock = clock
         self._lock = Lock()
+        self._at_work: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -45,6 +48,18 @@ class MemoryStorage(BaseStorage):
             raise name_taken(name, self.url)
         task = f"cannot store {name!r} in {self}"
         return _MemoryWriter(task, partial(self._put, name, replace=replace))
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """See BaseStorage."""
+        with self._lock:
+            if check_name(name) in self._at_work:
+                raise LockedError(f"cannot lock {name!r} in {self}: another run is at work there")
+            self._at_work.add(name)
+        try:
+            yield True
+        finally:
+            self._at_work.discard(name)
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """See BaseStorage."""

@@ -19,6 +19,7 @@ from backup.errors import (
     ConfigError,
     InvalidArgumentError,
     LimitError,
+    LockedError,
     SnapshotNotFoundError,
     StorageError,
 )
@@ -442,6 +443,18 @@ class TestEveryStorage:
         store(storage, name)
 
         assert names(storage) == [name]
+
+    def test_what_is_locked_cannot_be_locked_again_until_it_is_free(self, storage):
+        with storage.lock("host/job"), pytest.raises(LockedError, match="another run"):
+            storage.lock("host/job").__enter__()
+        with storage.lock("host/job"), storage.lock("host/other"):
+            pass
+
+    def test_a_lock_is_free_again_after_an_error(self, storage):
+        with pytest.raises(ZeroDivisionError), storage.lock("host/job"):
+            raise ZeroDivisionError
+        with storage.lock("host/job"):
+            assert list(storage.list_files()) == []
 
     def test_errors_say_what_failed_on_what(self, storage):
         store(storage, "a.enc")

@@ -83,6 +83,10 @@ def writing_child(root, stage="open"):
             child.kill()
 
 
+def in_hours(hours):
+    return system_clock() + timedelta(hours=hours)
+
+
 def store(storage, name, content=b"content", **options):
     return storage.upload(name, io.BytesIO(content), **options)
 
@@ -374,12 +378,21 @@ class TestAFileSystemWithoutHardLinks:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
         monkeypatch.setattr(os, "link", link)
+        # To a kernel that does not know a flag, as to a file system that does not.
+        monkeypatch.setattr("backup.storage.local_writer._NO_REPLACE", 1 << 20)
 
     def test_files_are_stored_by_renaming(self, storage, root):
         store(storage, "a.enc", b"content")
 
         assert storage.read("a.enc") == b"content"
         assert files_in(root) == ["a.enc"]
+
+    @pytest.mark.timeout(20)
+    def test_a_run_that_has_locked_its_directory_does_not_wait_for_itself(self, storage):
+        with storage.lock("host/job"):
+            store(storage, "host/job/a.enc", b"content")
+
+        assert storage.read("host/job/a.enc") == b"content"
 
     def test_a_name_that_is_taken_meanwhile_is_refused(self, storage, root):
         with storage.create("a.enc") as writer:
@@ -389,6 +402,46 @@ class TestAFileSystemWithoutHardLinks:
 
         assert storage.read("a.enc") == b"first"
         assert files_in(root) == ["a.enc"]
+
+    @pytest.mark.timeout(20)
+    def test_a_run_that_holds_the_lock_of_its_job_does_not_wait_for_itself(self, storage, root):
+        with storage.lock("host/job"):
+            store(storage, "host/job/a.enc", b"content")
+
+        assert files_in(root) == ["host/job/a.enc"]
+
+
+class TestAFileSystemThatRenamesOverFiles:
+    """Network file systems, mostly: a name is given by a second link."""
+
+    def test_a_name_that_is_taken_meanwhile_is_refused(self, storage, root, monkeypatch):
+        monkeypatch.setattr("backup.storage.local_writer._NO_REPLACE", 1 << 20)
+        with storage.create("a.enc") as writer:
+            store(storage, "a.enc", b"first")
+            with pytest.raises(StorageError, match="the name is taken"):
+                writer.commit()
+
+        assert storage.read("a.enc") == b"first"
+        assert files_in(root) == ["a.enc"]
+
+
+class TestAFileSystemWithoutLocks:
+    @pytest.fixture(autouse=True)
+    def no_locks(self, monkeypatch):
+        def flock(*_):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+
+    def test_a_partial_file_stays_for_a_day(self, root):
+        with writing_child(root) as child:
+            child.kill()
+            child.wait()
+
+        for hours, expected in ((23, 0), (25, 1)):
+            later = LocalStorage(root, clock=lambda hours=hours: in_hours(hours))
+            assert len(later.clear_partials()) == expected
+        assert files_in(root) == []
 
 
 class TestDescriptors:

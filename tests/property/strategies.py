@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 from hypothesis import strategies as st
 
@@ -87,6 +88,8 @@ def entries(draw, path: bytes | None = None):
     """Entries of any type, with any metadata."""
     kind = draw(st.sampled_from(list(EntryType)))
     content = _content(draw) if kind in CONTENT else {}
+    if kind is EntryType.FILE and draw(st.booleans()):
+        content |= _holes(draw, content["size"])
     return Entry(
         path=draw(PATHS) if path is None else path,
         type=kind,
@@ -122,6 +125,19 @@ def _content(draw):
     error = draw(TEXTS.filter(bool))
     digest = draw(st.sampled_from([b"", digest]))
     return {"size": draw(COUNTS), "digest": digest, "extents": extents, "error": error}
+
+
+def _holes(draw, stored):
+    """Put holes around the ``stored`` bytes of a file."""
+    edges = sorted(draw(st.sets(st.integers(1, 2**20), max_size=3)))
+    runs, at = [], draw(st.integers(0, 2**20))
+    for begin, end in pairwise([0, *(edge for edge in edges if edge < stored), stored]):
+        if begin < end:
+            runs.append((at, end - begin))
+            at += end - begin + draw(st.integers(1, 2**40))
+    size = min(at, 2**63 - 1)
+    fits = not runs or sum(runs[-1]) <= size
+    return {"size": size, "data": tuple(runs)} if fits else {}
 
 
 @st.composite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backup import recover
 from backup.locating import locate
 from backup.manager import take_snapshot
 from backup.model import ArchiveType
@@ -19,7 +21,8 @@ from backup.restore.manager import RestoreManager
 from backup.snapshot.frame import Section
 from backup.storage.memory import MemoryStorage
 from tests.lister import listing
-from tests.property.trees import SMALL_CAP, build, trees
+from tests.needs import needs
+from tests.property.trees import HAS_ATTRIBUTES, SMALL_CAP, build, trees
 
 TAR_OPTIONS = {
     ArchiveType.TAR_XZ: "--xz",
@@ -28,6 +31,7 @@ TAR_OPTIONS = {
     ArchiveType.TAR_BZ2: "--bzip2",
     ArchiveType.TAR: "--no-auto-compress",
 }
+TAR_ALL = ["-xp", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls"]
 archives = st.sampled_from(list(ArchiveType))
 caps = st.sampled_from([SMALL_CAP, SMALL_CAP, 100_000, 8 * 1024 * 1024])
 
@@ -35,6 +39,7 @@ caps = st.sampled_from([SMALL_CAP, SMALL_CAP, 100_000, 8 * 1024 * 1024])
 @contextmanager
 def made(tree):
     """Give the directory that ``tree`` became, and another one for what comes back."""
+    needs(HAS_ATTRIBUTES, "extended attributes, user.* and for root trusted.*, in TMPDIR")
     with tempfile.TemporaryDirectory(prefix="auto-backup-trees-") as top:
         build(tree, Path(top, "source"))
         yield Path(top, "source"), Path(top, "out")
@@ -113,10 +118,24 @@ class TestRoundTrip:
             )
             out.mkdir()
 
-            command = ["tar", "-x", "-p", "--numeric-owner", TAR_OPTIONS[archive], "-C", str(out)]
+            command = ["tar", *TAR_ALL, TAR_OPTIONS[archive], "-C", str(out)]
             done = subprocess.run(command, input=stream, capture_output=True, check=False)
 
             assert done.returncode == 0, done.stderr
+            assert listing(below(out, source)) == listing(source)
+
+    @given(tree=trees)
+    def test_recover_py_makes_the_same_tree(self, saved, tree):
+        with made(tree) as (source, out):
+            manager = saved(source, archive=ArchiveType.TAR_GZ, cap=SMALL_CAP)
+            name = manager.list_snapshots()[0].name
+            file, key = out.with_name("x.enc"), out.with_name("key")
+            size = manager.storage.stat(name).size
+            file.write_bytes(manager.storage.read(name, size))
+            key.write_bytes(base64.urlsafe_b64encode(manager.identities[0].secret))
+
+            assert recover.main(["extract", str(file), str(out), "--key", str(key)]) == 0
+
             assert listing(below(out, source)) == listing(source)
 
     @given(tree=trees)

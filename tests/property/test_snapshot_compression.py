@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from backup.errors import IntegrityError, InvalidArgumentError, LimitError, MalformedError
 from backup.model import ArchiveType
+from backup.snapshot import compression
 from backup.snapshot.compression import (
     DEFAULT_LEVELS,
     LEVELS,
@@ -23,6 +24,7 @@ from backup.snapshot.compression import (
     compress,
     decompress,
     decompress_up_to,
+    holds,
     metadata_archive,
     store_xz,
 )
@@ -146,6 +148,79 @@ class TestAPiece:
     @given(archive=ARCHIVES, cap=CAPS)
     def test_has_a_capacity_below_the_cap(self, archive, cap):
         assert 0 < piece_capacity(archive, cap) < cap
+
+
+def comes_back(archive, piece, plain):
+    """Return whether ``piece`` decompresses to ``plain``."""
+    try:
+        return decompress(archive, piece, plain_length=len(plain)) == plain
+    except IntegrityError:
+        return False
+
+
+class TestProvingAPiece:
+    """ "each frame is decompressed and compared before it is sealed"."""
+
+    @settings(max_examples=60)
+    @given(archive=ARCHIVES, plain=pieces(), place=st.integers(0), tail=st.binary(max_size=20))
+    def test_only_what_went_in_is_what_it_holds(self, archive, plain, place, tail):
+        piece = compress(archive, DEFAULT_LEVELS[archive], plain)
+        changed = bytearray(plain)
+        if plain:
+            changed[place % len(plain)] ^= 1 << place % 8
+
+        assert holds(archive, piece, plain)
+        assert holds(archive, memoryview(piece), bytearray(plain))
+        assert holds(archive, piece, memoryview(plain))
+        assert holds(archive, piece, bytes(changed)) == (not plain)
+        assert holds(archive, piece, plain + tail) == (not tail)
+        assert holds(archive, piece, plain[: place % (len(plain) + 1)]) == (
+            place % (len(plain) + 1) == len(plain)
+        )
+
+    @settings(max_examples=200)
+    @given(
+        archive=ARCHIVES,
+        plain=pieces(),
+        cut=st.integers(0),
+        tail=st.one_of(st.just(b""), st.binary(max_size=20)),
+        place=st.one_of(st.none(), st.integers(0)),
+    )
+    def test_that_is_damaged_holds_nothing_but_what_comes_back(
+        self, archive, plain, cut, tail, place
+    ):
+        piece = bytearray(compress(archive, DEFAULT_LEVELS[archive], plain))
+        if place is not None and piece:
+            piece[place // 8 % len(piece)] ^= 1 << place % 8
+        damaged = bytes(piece[: cut % (len(piece) + 1)] if cut % 3 else piece) + tail
+
+        assert not holds(archive, damaged, plain) or comes_back(archive, damaged, plain)
+
+    @settings(max_examples=40)
+    @given(archive=COMPRESSED, one=st.binary(max_size=99), other=st.binary(max_size=99))
+    def test_in_two_streams_is_refused(self, archive, one, other):
+        level = DEFAULT_LEVELS[archive]
+        piece = compress(archive, level, one) + compress(archive, level, other)
+
+        assert not holds(archive, piece, one)
+        assert not holds(archive, piece, one + other)
+
+    @settings(max_examples=200)
+    @given(archive=ARCHIVES, piece=st.binary(max_size=200), plain=st.binary(max_size=200))
+    def test_of_anything_gives_no_foreign_error(self, archive, piece, plain):
+        assert not holds(archive, piece, plain) or comes_back(archive, piece, plain)
+
+    @pytest.mark.parametrize("archive", list(ArchiveType))
+    def test_of_many_steps_is_proven_to_its_last_byte(self, archive):
+        plain = random.Random(1).randbytes(300_000)
+        piece = compress(archive, DEFAULT_LEVELS[archive], plain)
+        step = compression._STEP
+
+        assert holds(archive, piece, plain)
+        for at in (step - 1, step, len(piece) - 1):
+            assert not holds(archive, piece[:at], plain)
+        assert not holds(archive, piece + bytes(step), plain)
+        assert not holds(archive, piece, plain[:-1] + bytes([plain[-1] ^ 1]))
 
 
 class TestAStoredStream:

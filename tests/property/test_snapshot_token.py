@@ -148,7 +148,7 @@ class TestATokenThatIsRefused:
     @given(key=KEYS, message=st.binary(max_size=60), tail=st.binary(min_size=1, max_size=40))
     def test_is_one_with_bytes_behind(self, key, message, tail):
         with pytest.raises(TokenDamagedError):
-            open_token(key, seal_token(key, 0, message) + tail)
+            open_token(key, bytes(seal_token(key, 0, message)) + tail)
 
     @given(key=KEYS, message=MESSAGES)
     def test_is_text(self, key, message):

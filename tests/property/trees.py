@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import struct
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +13,36 @@ from hypothesis import strategies as st
 
 IS_ROOT = os.geteuid() == 0
 SMALL_CAP = 32 * 1024
+NOBODY = 2**32 - 1  # whom an ACL's rows without a name are for
+
+
+def _takes_attributes() -> bool:
+    with tempfile.NamedTemporaryFile() as file:
+        try:
+            for name in ("user.a", *(("trusted.a",) if IS_ROOT else ())):
+                os.setxattr(file.name, name, b"")
+        except OSError:
+            return False
+    return True
+
+
+HAS_ATTRIBUTES = _takes_attributes()
 
 
 class Node(NamedTuple):
-    """One name of a tree; ``content`` is bytes, a link's target, or the nodes of a directory."""
+    """One name of a tree.
+
+    ``content`` is bytes, a link's target, the nodes of a directory, or of a sparse file its size
+    and its runs of data with their bytes.
+    """
 
     kind: str
     content: object
     mode: int
     mtime_ns: int
     owner: tuple[int, int]
+    attributes: dict[str, bytes]
+    acls: tuple[bytes | None, bytes | None] = (None, None)
 
 
 class Twin(NamedTuple):
@@ -66,13 +88,65 @@ times = st.one_of(
 owners = st.sampled_from([(0, 0), (0, 0), (1, 2), (65534, 65534), (2**31, 2**32 - 2)])
 
 
+_attribute_names = st.one_of(
+    st.sampled_from(["a", "a=b", "%", "\n", "ä", "n" * 200]),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1,
+            max_size=8),
+)  # fmt: skip
+_attribute_values = st.one_of(st.binary(max_size=40), st.builds(_noise, st.just(600), st.just(1)))
+_namespaces = st.sampled_from(["user.", "user.", "trusted."] if IS_ROOT else ["user."])
+attributes = st.dictionaries(
+    st.builds(str.__add__, _namespaces, _attribute_names), _attribute_values, max_size=2
+)
+_bits = st.integers(0, 7)
+
+
+@st.composite
+def acls(draw) -> bytes:
+    """POSIX ACLs with named users and groups, as Linux keeps them."""
+    users, groups = (
+        draw(st.dictionaries(st.integers(0, 2**32 - 2), _bits, max_size=3)) for _ in "ug"
+    )
+    rows = [(0x01, draw(_bits), NOBODY)]
+    rows += [(0x02, bits, who) for who, bits in sorted(users.items())]
+    rows += [(0x04, draw(_bits), NOBODY)]
+    rows += [(0x08, bits, who) for who, bits in sorted(groups.items())]
+    rows += [(0x10, draw(_bits), NOBODY), (0x20, draw(_bits), NOBODY)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows)
+
+
+_acls = st.one_of(st.none(), st.none(), acls())
+
+
 def _nodes(kind: str, content: st.SearchStrategy[object]) -> st.SearchStrategy[Node]:
-    return st.builds(Node, st.just(kind), content, modes, times, owners)
+    has_attributes = {"file", "sparse", "dir"} if HAS_ATTRIBUTES else set()
+    return st.builds(
+        Node,
+        st.just(kind),
+        content,
+        modes,
+        times,
+        owners,
+        attributes if kind in has_attributes else st.just({}),
+        st.tuples(
+            _acls if kind in has_attributes | {"fifo"} and HAS_ATTRIBUTES else st.none(),
+            _acls if kind == "dir" and HAS_ATTRIBUTES else st.none(),
+        ),
+    )
+
+
+# Holes above the few blocks that attributes may take: they count as if they were the file's.
+_places = st.one_of(
+    st.integers(0, 40).map(lambda block: block * 4096 + block % 3),
+    st.sampled_from([2**20 - 1, 2**20 - 5000]),
+)
+_runs = st.tuples(_places, st.builds(_noise, st.sampled_from([1, 5000, 40_000]), st.integers(0, 3)))
+sparse = st.tuples(st.sampled_from([2**20, 2**20 + 5, 2**40]), st.lists(_runs, max_size=4))
 
 
 _leaves = st.one_of(
     _nodes("file", contents),
-    _nodes("file", contents),
+    _nodes("sparse", sparse),
     _nodes("link", targets),
     _nodes("fifo", st.none()),
     st.builds(Twin, st.integers(0, 20)),
@@ -106,6 +180,9 @@ def _make(node: Node, path: bytes, made: list[bytes]) -> None:
     elif node.kind == "file":
         Path(os.fsdecode(path)).write_bytes(node.content)
         made.append(path)
+    elif node.kind == "sparse":
+        _make_sparse(path, *node.content)
+        made.append(path)
     elif node.kind == "link":
         os.symlink(node.content, path)  # noqa: PTH211 - as above
     else:
@@ -113,9 +190,22 @@ def _make(node: Node, path: bytes, made: list[bytes]) -> None:
     _dress(node, path)
 
 
+def _make_sparse(path: bytes, size: int, runs: list[tuple[int, bytes]]) -> None:
+    with Path(os.fsdecode(path)).open("wb") as file:
+        for at, data in runs:
+            file.seek(at)
+            file.write(data)
+        file.truncate(size)
+
+
 def _dress(node: Node, path: bytes) -> None:
     if IS_ROOT:
         os.chown(path, *node.owner, follow_symlinks=False)
+    for name, value in node.attributes.items():
+        os.setxattr(path, name, value)
+    for name, value in zip(("access", "default"), node.acls, strict=True):
+        if value is not None:
+            os.setxattr(path, f"system.posix_acl_{name}", value)
     if node.kind != "link":
         os.chmod(path, node.mode if IS_ROOT else node.mode | 0o700)  # noqa: PTH101 - as above
     os.utime(path, ns=(0, node.mtime_ns), follow_symlinks=False)

@@ -25,10 +25,12 @@ LOADED_WHEN_USED = {
     "botocore",
     "cryptography.hazmat.primitives.hpke",
     "daemon",
+    "pathspec",
     "pyfastcdc",
     "platformdirs",
     "rich",
     "schedule",
+    "sqlite3",
     "typer",
 }
 
@@ -115,7 +117,7 @@ class TestLayers:
 class TestSizeAndNames:
     @pytest.mark.parametrize("module", MODULES)
     def test_no_module_is_long(self, module):
-        limit = 750 if module == BY_ITSELF else 301
+        limit = 850 if module == BY_ITSELF else 301
         assert len((PACKAGE / module).read_bytes().splitlines()) < limit
 
     def test_no_module_is_a_drawer_for_odds_and_ends(self):

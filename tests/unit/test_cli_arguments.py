@@ -11,12 +11,16 @@ import typer
 from backup._version import PROGRAM
 from backup.cli.app import app
 from backup.cli.arguments import sort_arguments
-from backup.cli.help_text import COMMANDS, HELP
+from backup.cli.help_text import ALL, COMMANDS, HELP
 from backup.errors import ConfigError
 from tests.checkout import ROOT
 from tests.cli import COMMAND, done, environment, run, run_process, take
 from tests.needs import needs
 
+KEY_COMMANDS = [
+    f"key {word}"
+    for word in ["new", "show", "list", "add", "remove", "passphrase", "export", "trust"]
+]
 HEAVY = {"typer", "rich", "msgspec", "cryptography", "schedule", "boto3", "daemon", "platformdirs"}
 
 
@@ -35,7 +39,7 @@ class TestHelp:
     def test_it_names_every_command_of_the_parser_and_no_other(self):
         assert set(COMMANDS) == set(typer.main.get_command(app).commands)
         for command in COMMANDS:
-            assert f" {command} " in HELP
+            assert f"\n  {command} " in ALL
 
     @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], ["--json", "--help"]])
     def test_asking_for_it_is_no_error(self, arguments):
@@ -49,7 +53,7 @@ class TestHelp:
 
         assert (result.status, result.out) == (2, HELP)
 
-    @pytest.mark.parametrize("command", [*COMMANDS, "key new", "key show", "key list"])
+    @pytest.mark.parametrize("command", [*COMMANDS, *KEY_COMMANDS])
     def test_each_command_tells_its_options_within_80_columns(self, command):
         result = done(*command.split(), "--help")
 
@@ -61,6 +65,10 @@ class TestHelp:
         result = run_process()
 
         assert (result.status, result.out) == (2, HELP)
+
+    def test_all_commands_are_listed_on_demand(self):
+        assert done("help", "all").out == ALL
+        assert max(map(len, ALL.splitlines())) <= 80
 
 
 class TestBareNow:
@@ -200,6 +208,8 @@ class TestWrongCalls:
             (["cat", "latest"], "missing argument 'PATH'"),
             (["snapshots", "x"], "unexpected extra argument"),
             (["backup", "/etc"], "what to save stands behind --source"),
+            (["--now", "--source", "a", "--exclude", "b", "c"], "a pattern in quotes"),
+            (["--now", "--source", "a", "--store", "b", "c"], "a --store of its own"),
             (["--now", "snapshots"], "unexpected extra argument"),
             (["verify", "--level", "all"], "'all' is not one of 'checksum', 'content'"),
             (["--now", "--source", "/etc", "--level", "x"], "not a whole number"),

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import shutil
+from pathlib import Path
 
 import pytest
 
 from backup.locating import locate_path
 from backup.restore.landlock import landlock_version
 from backup.restore.manager import run_restore
+from backup.restore.options import NO_OPTIONS, Overwrite, RestoreOptions
+from backup.restore.paths import entry_path
 from backup.restore.plan import plan_restore
 from backup.snapshot.recipients import FernetKey
 from tests.cli import done, run_process, take
 from tests.lister import listing
+from tests.unit.test_tree_writer import in_child
 
 if landlock_version() < 2:
     pytest.skip("the kernel has no Landlock that fits", allow_module_level=True)
@@ -60,27 +64,60 @@ def test_within_another_program_nothing_is_given_up(tree, store, tmp_path):
     assert json.loads(told)["confined"] is False
 
 
-def test_from_the_first_entry_on_nothing_else_can_be_written(tree, store, key, tmp_path):
+def contents(directory):
+    rows = listing(directory) if directory.exists() else {}
+    return {path: (row.type, row.sha256, row.target) for path, row in rows.items()}
+
+
+def test_in_place_only_what_is_restored_into_can_be_written(tree, store):
+    take("--source", tree, "--store", store)
+    rows = listing(tree)
+    (tree / "docs" / "plan.txt").write_text("spoilt")
+
+    result = run_process(
+        *("restore", "latest", "--in-place", "-s", store, "--json"),
+        *("--overwrite", "if-changed", "--yes"),
+    )
+
+    assert json.loads(result.out)["confined"] is True
+    assert listing(tree) == rows
+
+
+@pytest.mark.parametrize("how", ["a target", "in place", "a part", "a file", "a missing directory"])
+def test_from_the_first_entry_on_nothing_else_can_be_written(tree, store, key, tmp_path, how):
     located = locate_path(take("--source", tree, "--store", store))
     reader = located.open([FernetKey.parse(key)])
-    plan = plan_restore(reader, located, tmp_path / "out", [])
+    parts = {"a part": [tree / "docs"], "a file": [tree / "docs" / "plan.txt"]}
+    wanted = [entry_path(path) for path in parts.get(how, [])]
+    in_place = RestoreOptions(in_place=True, overwrite=Overwrite.ALWAYS)
+    if how == "a missing directory":
+        shutil.rmtree(tree)
+    before = contents(tree)
+    plan = plan_restore(
+        reader,
+        located,
+        tmp_path / "out" if how == "a target" else Path("/"),
+        wanted,
+        NO_OPTIONS if how == "a target" else in_place,
+    )
+    elsewhere = [tmp_path / "elsewhere"]
+    if how in parts:
+        elsewhere.append(tree / "elsewhere")
     refused = []
 
     def try_to_leave(_report, _path):
-        try:
-            (tmp_path / "elsewhere").touch()
-        except PermissionError:
-            refused.append(True)
+        for path in elsewhere:
+            try:
+                path.touch()
+            except PermissionError:
+                refused.append(True)
 
-    child = os.fork()
-    if child == 0:
+    def restore():
         report = run_restore(reader, plan, confined=True, on_restored=try_to_leave)
-        os._exit(0 if report.confined and len(refused) == report.entries > 0 else 1)
-    deadline = time.monotonic() + 60
-    ended, status = 0, 0
-    while not ended and time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        time.sleep(0.01)
+        tried = len(elsewhere) * (report.entries + report.kept)
+        return report.confined and not report.problems and len(refused) == tried > 0
 
-    assert (ended, os.waitstatus_to_exitcode(status)) == (child, 0)
-    assert not (tmp_path / "elsewhere").exists()
+    assert in_child(restore) is True
+    assert not any(path.exists() for path in elsewhere)
+    assert tree.is_dir()
+    assert contents(tree) == before or how == "a missing directory"

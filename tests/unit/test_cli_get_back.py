@@ -105,9 +105,9 @@ class TestRestore:
         told = done("restore", "latest", "--target", target, "-s", store, "-n")
         plan = done("restore", "latest", "--target", target, "-s", store, "-n", "--json").json
 
-        assert f"  in the way: {tree}/line\\nbreak" in told.lines
-        assert told.lines[-2:] == [
-            "restore would refuse: it overwrites nothing",
+        assert told.lines[-3:] == [
+            "  in the way  1 (19 B): so restore would refuse, and change nothing",
+            f"    {tree}/line\\nbreak: it exists",
             "nothing has been changed",
         ]
         assert plan["conflicts"] == [f"{tree}/line\nbreak"]

@@ -54,7 +54,14 @@ class TestNew:
         take("--source", tree, "--store", store)
 
         assert done("key", "list", "-s", store, "--json").json == [
-            {"type": "fernet", "id": identity, "snapshots": 1, "yours": True}
+            {
+                "type": "fernet",
+                "id": identity,
+                "snapshots": 1,
+                "header_only": 0,
+                "yours": True,
+                "opens_with": "key file",
+            }
         ]
 
 
@@ -93,7 +100,10 @@ class TestList:
         lines = done("key", "list", "-s", store).lines
 
         assert lines[0].split() == ["type", "id", "snapshots", "yours"]
-        assert sorted(line.split()[-1] for line in lines[1:]) == ["no", "yes"]
+        assert sorted(line.split("1 of 2")[-1].strip() for line in lines[1:]) == [
+            "no",
+            "with your key file",
+        ]
         assert all("1 of 2" in line for line in lines[1:])
 
     def test_it_needs_no_key(self, key_file, tree, store):
@@ -108,9 +118,12 @@ class TestList:
     def test_a_damaged_header_is_told(self, key_file, tree, store):
         path = take("--source", tree, "--store", store)
         path.write_bytes(b"\0" * 100 + path.read_bytes()[100:])
+        with_keys_file = done("key", "list", "-s", store)
+        path.with_name(path.name + ".keys").unlink()
 
         result = done("key", "list", "-s", store)
 
+        assert with_keys_file.lines[1].endswith("1 of 1     with your key file")
         assert "not told: 1 snapshot whose header is damaged" in result.err
 
     def test_an_empty_store_is_an_error(self, key_file, tmp_path):

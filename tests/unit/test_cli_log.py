@@ -220,7 +220,8 @@ class TestSecrets:
         wrong = key_in(top / "wrong", wrong_key)
         open_ = key_in(top / "open", key, mode=0o644)
         spoilt = key_in(top / "spoilt", key[:-1])
-        take("--source", tree, "--store", store)
+        # A job of its own: the snapshot with the wrong key becomes the newest of 'source'.
+        take("--source", tree, "--store", store, "--job", "saved")
         damaged = take("--source", tree, "--store", store, "--job", "damaged")
         damaged.write_bytes(damaged.read_bytes()[:-5000])
 
@@ -230,11 +231,11 @@ class TestSecrets:
                 ["--now", "--source", tree, "/nope"],
                 ["--now", "--source", tree],
                 ["snapshots"],
-                ["ls", "source", "-l"],
+                ["ls", "saved", "-l"],
                 ["ls", "damaged"],
-                ["cat", "source", tree / "docs" / "plan.txt"],
-                ["decrypt", "source"],
-                ["restore", "source", "--target", top / "out"],
+                ["cat", "saved", tree / "docs" / "plan.txt"],
+                ["decrypt", "saved"],
+                ["restore", "saved", "--target", top / "out"],
                 ["restore", "damaged", "--target", top / "out2"],
                 ["verify"],
                 ["key", "show"],

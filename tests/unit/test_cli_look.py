@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.cli import done, load_all, run, run_process, start, take
+from tests.cli import done, load_all, run, run_on_terminal, run_process, start, take
 from tests.lister import listing
 
 EVIL = "evil\x1b[31mred\x07\nsecond line\r"
@@ -38,10 +38,35 @@ class TestSnapshots:
 
         head, first, second = done("snapshots", "-s", store).lines
 
-        assert " ".join(head.split()) == "id time host job kind archive entries size state"
+        assert " ".join(head.split()) == "id time host job kind archive entries size proven state"
         assert first.split()[0][:4] == snapshot.name.split("-")[2]
         assert first.endswith("  ok")
         assert "tar.zst" in second
+
+    def test_a_narrow_terminal_gets_whole_lines(self, tree, store):
+        job = "Documents-and-more"
+        take("--source", tree, "--store", store, "--job", job, "--tag", "monthly")
+
+        narrow = run_on_terminal("snapshots", "-s", store)[1]
+        wide = run_on_terminal("snapshots", "-s", store, columns=160)[1]
+
+        assert any(job in one and "checksum now" in one for one in narrow.splitlines())
+        assert "entries" not in narrow
+        assert "entries" in wide
+        assert "monthly" in wide
+
+    def test_what_lacks_some_of_its_source_is_told(self, open_dir, as_nobody):
+        (open_dir / "tree").mkdir()
+        (open_dir / "tree" / "closed").touch(0)
+        options = [f"--{name}={open_dir / name}" for name in ("store", "key-file", "state-dir")]
+        load_all()
+
+        with as_nobody():
+            done("key", "new", *options)
+            run("--now", "--source", open_dir / "tree", *options)
+            told = done("snapshots", *options)
+
+        assert told.lines[1].endswith("  ok, 1 error")
 
     def test_in_json(self, tree, store, snapshot):
         (one,) = done("snapshots", "-s", store, "--json").json

@@ -222,7 +222,7 @@ class TestTheSource:
         (tree / EVIL).chmod(0o700)
 
         assert told.status == counted.status == 3
-        assert "2 paths were not saved, or not as they should be" in told.err
+        assert "2 paths were not saved, or not whole" in told.err
         assert f"{tree}/closed: Permission denied" in told.err
         assert EVIL not in told.err
         assert "\x1b" not in told.err

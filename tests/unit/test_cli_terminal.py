@@ -83,7 +83,7 @@ class TestTables:
 
         head, rule, row, note = (line.strip() for line in lines_of(shown))
         assert status == 0
-        assert head.split() == ["id", "time", "job", "entries", "size", "state"]
+        assert head.split() == ["id", "time", "job", "entries", "size", "proven", "state"]
         assert set(rule) == {"─"}
         assert row.startswith(path.name.split("-")[2])
         assert row.split()[-1] == "ok"

@@ -84,8 +84,8 @@ class TestLengths:
             return data[offset : offset + length]
 
         assert sum(chunk_lengths(read, len(data), LONGEST)) == len(data)
-        assert max(length for _, length in asked) <= 16 * MIB
-        assert len(asked) <= 4
+        assert max(length for _, length in asked) <= 8 * MIB
+        assert len(asked) <= 6
         assert all(offset + length <= len(data) for offset, length in asked)
 
 

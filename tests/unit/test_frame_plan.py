@@ -20,8 +20,8 @@ def file(path, size=0, **fields):
 
 def cut_evenly(entry):
     """Cut into pieces of 10,000 bytes."""
-    for at in range(0, entry.size, 10_000):
-        yield min(10_000, entry.size - at)
+    for at in range(0, entry.stored_size, 10_000):
+        yield min(10_000, entry.stored_size - at)
 
 
 def refuse(entry):
@@ -50,12 +50,23 @@ def plain_bytes(job):
         if isinstance(item, Range):
             size += len(member_header(item.entry)) if item.offset == 0 else 0
             size += sum(item.lengths)
-            size += padding(item.entry.size) if item.is_last else 0
+            size += padding(item.entry.stored_size) if item.is_last else 0
         elif not item.entry.error:
             size += len(member_header(item.entry, hardlink_to=item.hardlink_to))
             if item.hardlink_to is None and item.entry.type is EntryType.FILE:
-                size += item.entry.size + padding(item.entry.size)
+                size += item.entry.stored_size + padding(item.entry.stored_size)
     return size
+
+
+attributes = st.lists(
+    st.tuples(st.just(b"user.a"), st.integers(0, 300).map(bytes)), max_size=3
+).map(tuple)
+
+
+def _with_holes(size, count):
+    """Return the map of a file of ``size`` bytes with ``count`` holes of 10 bytes."""
+    step = size // (count + 1)
+    return tuple((at * step + 10, step - 10) for at in range(count))
 
 
 @st.composite
@@ -76,11 +87,15 @@ def trees(draw):
         inode = draw(st.integers(1, 6))
         same = kind is EntryType.FILE and draw(st.booleans())
         twins = [one for one in entries if same and one.inode == inode]
+        size = (twins[0].size if twins else draw(sizes)) if kind is EntryType.FILE else 0
+        holes = draw(st.integers(0, 10)) if size > 1000 and not same else 0
         entries.append(
             Entry(
                 path=path,
                 type=kind,
-                size=(twins[0].size if twins else draw(sizes)) if kind is EntryType.FILE else 0,
+                size=size,
+                data=_with_holes(size, holes) if holes else None,
+                xattrs=draw(attributes),
                 links=2 if same else 1,
                 inode=inode,
                 mtime_ns=draw(st.sampled_from([0, 5, -1])) if not twins else twins[0].mtime_ns,
@@ -132,7 +147,7 @@ class TestAnyPlan:
         for parts in ranges.values():
             assert parts[0].offset == 0
             assert all(one.stop == other.offset for one, other in pairwise(parts))
-            assert parts[-1].stop == parts[-1].entry.size
+            assert parts[-1].stop == parts[-1].entry.stored_size
             assert [part.is_last for part in parts] == [False] * (len(parts) - 1) + [True]
             assert all(length > 0 for part in parts for length in part.lengths)
 

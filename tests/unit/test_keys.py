@@ -1,15 +1,36 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import string
 import threading
 
 import pytest
 from cryptography.fernet import Fernet
 
 from backup.errors import KeyMissingError, SecretKeyError, StorageError
-from backup.keys import HOST_KEY_NAME, create_key_file, load_key_file, load_or_create_host_key
-from backup.snapshot.recipients import FernetKey
+from backup.keys import (
+    HOST_KEY_NAME,
+    create_identity_file,
+    create_key_file,
+    load_identity_file,
+    load_key_file,
+    load_or_create_host_key,
+    load_passphrase_file,
+)
+from backup.model import ArchiveType
+from backup.private_files import _refuse_if_open
+from backup.public_files import load_recipients
+from backup.snapshot.header import make_core
+from backup.snapshot.hpke import HpkeIdentity
+from backup.snapshot.recipients import (
+    Argon2Cost,
+    FernetKey,
+    PassphraseIdentity,
+    PassphraseRecipient,
+)
+from tests.conftest import NOBODY
 
 
 @pytest.fixture
@@ -215,3 +236,201 @@ class TestTheHostKey:
 
         with pytest.raises(SecretKeyError, match="Not a directory"):
             load_or_create_host_key(tmp_path / "file")
+
+
+class TestAKeyTypedFromPaper:
+    def test_blanks_and_line_breaks_do_not_count(self, path, key):
+        groups = " ".join(key[at : at + 4] for at in range(0, 44, 4))
+        write(path, f"{groups[:27]}\n{groups[27:]}\n".encode())
+
+        assert load_key_file(path) == FernetKey.parse(key)
+
+
+class TestAnIdentityFile:
+    def test_it_holds_the_private_half_and_beside_it_lies_the_public_one(self, path):
+        made = create_identity_file(path)
+
+        assert load_identity_file(path) == made
+        assert load_recipients(path.with_name("key.pub")) == [made.recipient()]
+        assert names_in(path.parent) == ["key", "key.pub"]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def test_it_tells_its_public_key_in_a_comment(self, path):
+        made = create_identity_file(path)
+
+        assert f"# {made.recipient().text()}\n" in path.read_text()
+        assert made.text() not in path.with_name("key.pub").read_text()
+
+    @pytest.mark.parametrize("existing", ["key", "key.pub"])
+    def test_nothing_is_ever_replaced_and_nothing_left_beside_it(self, path, existing):
+        write(path.with_name(existing), b"dear")
+
+        with pytest.raises(SecretKeyError, match="already"):
+            create_identity_file(path)
+
+        assert names_in(path.parent) == [existing]
+        assert path.with_name(existing).read_bytes() == b"dear"
+
+    @pytest.mark.parametrize("at", [30, 100, -3])
+    def test_a_typing_mistake_is_refused_without_showing_it(self, path, at):
+        line = bytearray(HpkeIdentity.generate().text().encode())
+        line[at] = ord("A") if line[at] != ord("A") else ord("B")
+        write(path, bytes(line) + b"\n")
+
+        with pytest.raises(SecretKeyError, match="mistyped or incomplete") as caught:
+            load_identity_file(path)
+
+        assert line[30:60].decode() not in str(caught.value)
+
+    def test_not_even_one_in_bits_that_mean_nothing(self, path):
+        line = HpkeIdentity.generate().text()
+        alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+        for other in range(1, 16):  # of the last character only two bits count
+            last = alphabet[alphabet.index(line[-3]) ^ other]
+            write(path, (line[:-3] + last + line[-2:]).encode())
+
+            with pytest.raises(SecretKeyError, match="mistyped or incomplete"):
+                load_identity_file(path)
+
+    def test_one_that_was_cut_off_is_refused(self, path):
+        write(path, HpkeIdentity.generate().text()[:-4].encode())
+
+        with pytest.raises(SecretKeyError, match="mistyped or incomplete"):
+            load_identity_file(path)
+
+    def test_two_of_them_are_none(self, path):
+        text = HpkeIdentity.generate().text()
+        write(path, f"{text}\n{text}\n".encode())
+
+        with pytest.raises(SecretKeyError, match="not exactly one line"):
+            load_identity_file(path)
+
+    @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+    def test_one_that_others_may_read_is_refused(self, path, mode):
+        create_identity_file(path)
+        path.chmod(mode)
+
+        with pytest.raises(SecretKeyError, match="can be read by others"):
+            load_identity_file(path)
+
+    def test_in_place_of_a_key_file_it_is_told_how_to_name_it(self, path):
+        create_identity_file(path)
+
+        with pytest.raises(SecretKeyError) as caught:
+            load_key_file(path)
+
+        assert caught.value.hint == "it is an identity file: name it with --identity"
+
+
+class TestAPassphraseFile:
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+    def test_the_line_break_at_its_end_is_not_part_of_it(self, path, end):
+        write(path, "  two wörds ".encode() + end)
+
+        assert load_passphrase_file(path) == "  two wörds "
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (b"", "is empty"),
+            (b"\n", "is empty"),
+            (b"  \n", "is empty"),
+            (b"\xff\xfe", "is not UTF-8"),
+            (b"one\ntwo\n", "more than one line"),
+            (b"x" * 5000, "longer than 4096"),
+            (b"x" * 100_000, "longer than"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, path, content, told):
+        write(path, content)
+
+        with pytest.raises(SecretKeyError, match=told):
+            load_passphrase_file(path)
+
+    def test_one_that_others_may_read_is_refused(self, path):
+        write(path, b"secret", 0o644)
+
+        with pytest.raises(SecretKeyError, match="can be read by others"):
+            load_passphrase_file(path)
+
+    def test_it_is_the_same_in_every_form_of_unicode(self):
+        core = make_core(
+            snapshot_id=bytes(16),
+            chain=bytes(16),
+            sequence=1,
+            time=1,
+            archive=ArchiveType.TAR,
+            previous=None,
+        )
+        cheap = Argon2Cost(memory=64, time=1, lanes=1)
+        slot = PassphraseRecipient("caf\u00e9", cost=cheap).wrap(bytes(32), core)
+
+        assert PassphraseIdentity("cafe\u0301").unwrap(slot, core) == bytes(32)
+        assert PassphraseIdentity("cafe").unwrap(slot, core) is None
+
+
+class TestFilesOfOtherUsers:
+    @pytest.mark.parametrize("load", [load_key_file, load_passphrase_file, load_identity_file])
+    def test_a_secret_that_another_user_could_change_is_refused(self, path, key, load):
+        if os.geteuid() != 0:
+            pytest.skip("needs two users")
+        write(path, key.encode())
+        os.chown(path, NOBODY, NOBODY)
+
+        with pytest.raises(SecretKeyError, match=f"belongs to another user .number {NOBODY}"):
+            load(path)
+
+    def test_one_of_root_is_taken_where_it_can_be_read(self, open_dir, key, as_nobody):
+        if os.geteuid() != 0:
+            pytest.skip("needs two users")
+        write(open_dir / "key", key.encode())
+        file = os.open(open_dir / "key", os.O_RDONLY)
+        try:
+            with as_nobody():
+                found = os.fstat(file)
+                assert found.st_uid == 0
+                _refuse_if_open(open_dir / "key", found, {0, os.geteuid()})
+        finally:
+            os.close(file)
+
+    def test_a_symbolic_link_to_a_private_file_is_followed(self, path, key):
+        write(path, key.encode())
+        path.with_name("link").symlink_to(path)
+
+        assert load_key_file(path.with_name("link")) == FernetKey.parse(key)
+
+
+class TestFileSystemsLikeFat:
+    def test_where_there_are_no_links_a_key_is_made_all_the_same(self, path, monkeypatch):
+        def refuse(*_, **__):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+
+        made = create_key_file(path)
+
+        assert load_key_file(path) == made
+        assert names_in(path.parent) == ["key"]
+        with pytest.raises(SecretKeyError, match="already"):
+            create_key_file(path)
+        assert load_key_file(path) == made
+
+    def test_where_there_are_no_modes_no_secret_is_written(self, path, monkeypatch):
+        written = []
+        really_open = os.open
+
+        def as_fat_does(name, flags, *rest, **named):
+            file = really_open(name, flags, *rest, **named)
+            if flags & os.O_CREAT:
+                os.fchmod(file, 0o755)
+            return file
+
+        monkeypatch.setattr(os, "open", as_fat_does)
+        monkeypatch.setattr(os, "write", lambda *_: written.append(1))
+
+        with pytest.raises(StorageError, match="keeps no modes") as caught:
+            create_key_file(path)
+
+        assert "umask=077" in caught.value.hint
+        assert names_in(path.parent) == []
+        assert written == []

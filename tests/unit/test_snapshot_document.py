@@ -141,7 +141,7 @@ class TestTheNumbers:
         assert most == Argon2Cost(memory=1_048_576, time=10, lanes=8)
         assert "memory above 1,048,576 KiB, time above 10, lanes above 8" in unwrapped(section(2))
         assert "more than 4 passphrase slots" in unwrapped(section(2))
-        assert recipients._MOST_PASSPHRASE_SLOTS == 4
+        assert recipients.MOST_PASSPHRASE_SLOTS == 4
 
     def test_a_public_key_is_1216_bytes_and_a_private_one_96(self):
         identity = hpke.HpkeIdentity.generate()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from backup.archive import tar
 from backup.archive.tar import END_OF_ARCHIVE, member_header, padding, part_name
 from backup.errors import InvalidArgumentError
 from backup.model import Entry, EntryType
@@ -184,6 +185,12 @@ class TestHeaderBytes:
 
         assert header == member_header(entry)
         assert len(header) % 512 == 0
+
+    @given(data=st.binary(max_size=512))
+    @example(b"\xff" * 256)
+    @example(b"\xff" * 512)
+    def test_the_quick_sum_of_bytes_is_their_sum(self, data):
+        assert tar._sum_of_bytes(data) == sum(data)
 
     @pytest.mark.parametrize(("size", "expected"), [(0, 0), (1, 511), (512, 0), (513, 511)])
     def test_content_is_filled_up_to_whole_blocks(self, size, expected):

@@ -268,7 +268,7 @@ class TestWhatCannotBeRead:
         items = found(tmp_path, skip=[(status.st_dev, status.st_ino)])
 
         store = member(tmp_path / "store")
-        assert items[store] == Skipped(store, "own store", is_error=False)
+        assert items[store][:3] == (store, "own store", False)
         assert list(items) == [member(tmp_path), store, member(tmp_path / "z")]
 
     def test_what_vanishes_after_it_was_listed_is_an_error(self, tmp_path):
@@ -338,7 +338,7 @@ with tempfile.TemporaryDirectory() as name:
     (top / "listed").chmod(0o444)
     root, *items = walk([os.fsencode(top)])
     for item in items:
-        path, *rest = item if isinstance(item, tuple) else (item.path,)
+        path, *rest = item[:3] if isinstance(item, tuple) else (item.path,)
         print(type(item).__name__, path.decode().rpartition("/")[2], *rest)
     with FileOpener() as opener:
         try:
@@ -372,6 +372,21 @@ class TestSwappedNames:
         # The directory that was described is the one that is listed.
         assert [item.path for item in items] == [member(tmp_path / "root" / "b" / "own")]
 
+    def test_a_link_in_the_place_of_a_directory_to_come_back_to_is_an_error(self, tmp_path):
+        levels = 60  # more than stay open, so that the walk has to come back by name
+        deep = tmp_path.joinpath("root", *["d"] * levels)
+        deep.mkdir(parents=True)
+        (tmp_path / "root" / "z").touch()
+        items = walk([os.fsencode(tmp_path / "root")])
+        while next(items).path != member(deep):
+            pass
+
+        (tmp_path / "root").rename(tmp_path / "aside")
+        (tmp_path / "root").symlink_to(tmp_path / "aside")
+
+        left = [(item.path, item.reason) for item in items if isinstance(item, Skipped)]
+        assert left == [(member(tmp_path / "root"), "replaced while it was being read")]
+
     def test_a_chain_refuses_a_link_on_the_way(self, tmp_path):
         (tmp_path / "real" / "in").mkdir(parents=True)
         (tmp_path / "link").symlink_to("real")
@@ -383,25 +398,6 @@ class TestSwappedNames:
             again = chain.open(member(tmp_path / "real" / "in"))
 
             assert os.path.samestat(os.fstat(again), (tmp_path / "real" / "in").stat())
-
-    def test_a_walk_never_leaves_its_root_while_names_are_swapped(self, tmp_path):
-        outside, inside = tmp_path / "outside", tmp_path / "root" / "swapped"
-        for directory in (outside, inside):
-            (directory / "deeper").mkdir(parents=True)
-        (outside / "secret").touch()
-        (outside / "deeper" / "secret").touch()
-        # Another process, as the threads of this one take turns.
-        swapper = subprocess.Popen([sys.executable, "-c", SWAPPER, inside, outside])
-
-        try:
-            walked = [
-                item for _ in range(10_000) for item in walk([os.fsencode(tmp_path / "root")])
-            ]
-        finally:
-            swapper.kill()
-            swapper.wait()
-
-        assert not [item for item in walked if b"secret" in item.path]
 
     def test_a_directory_that_was_replaced_meanwhile_is_an_error(self, tmp_path):
         levels = 100  # more than stay open
@@ -420,18 +416,6 @@ class TestSwappedNames:
         assert file.path == member(deepest / "z")
         assert error.path == member(tmp_path / "root")
         assert (error.reason, error.is_error) == ("replaced while it was being read", True)
-
-
-SWAPPER = """
-import os, sys
-inside, outside = sys.argv[1:]
-aside = inside + "-aside"
-while True:
-    os.rename(inside, aside)
-    os.symlink(outside, inside)
-    os.unlink(inside)
-    os.rename(aside, inside)
-"""
 
 
 class TestDeepTrees:

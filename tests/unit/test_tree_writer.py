@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -10,9 +9,8 @@ import shutil
 import stat
 import subprocess
 import tempfile
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from backup.model import Entry, EntryType
 from backup.restore import descriptors
 from backup.restore.landlock import confine, landlock_version
 from backup.restore.tree_writer import TreeWriter, check_path
+from tests.hostile import swapping
 
 NOBODY = 65534
 MOMENT = 1_700_000_000_123_456_789
@@ -107,26 +106,6 @@ def become_nobody():
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
-
-
-@contextmanager
-def swapping(one, other):
-    """Exchange two names as fast as a thread can; count how often."""
-    swaps, over = [0], threading.Event()
-
-    def swap():
-        exchange = ctypes.CDLL(None).renameat2
-        while not over.is_set():
-            exchange(-100, os.fsencode(one), -100, os.fsencode(other), 2)
-            swaps[0] += 1
-
-    attacker = threading.Thread(target=swap)
-    attacker.start()
-    try:
-        yield swaps
-    finally:
-        over.set()
-        attacker.join()
 
 
 @pytest.fixture
@@ -703,6 +682,24 @@ class TestNothingOutside:
 
         assert "'/d': No such file or directory" in str(self.refuse(target, steps).value)
         assert list(target.iterdir()) == []
+
+    @pytest.mark.parametrize("how", ["another name", "another file", "a link"])
+    def test_what_may_be_a_foreign_file_gets_no_metadata(self, target, outside, how):
+        def step(writer):
+            write(writer, b"x", mode=0o640)
+            status = (target / "x").stat()
+            if how == "another name":
+                (target / "too").hardlink_to(target / "x")
+            else:
+                (target / "x").rename(target / "y")
+                if how == "a link":
+                    (target / "x").symlink_to(outside / "secret")
+                else:
+                    (target / "x").write_bytes(b"content")
+            writer.mend(make_entry(b"x", mode=0o4777), (status.st_dev, status.st_ino))
+
+        assert "it was replaced" in str(self.refuse(target, [step]).value)
+        assert not any(path.lstat().st_mode & stat.S_ISUID for path in target.iterdir())
 
     def test_a_link_with_nul_in_its_target_is_refused(self, target, outside):
         self.refuse(target, [lambda writer: apply(writer, "symlink", b"s", target=b"a\0b")])

@@ -15,6 +15,7 @@ from backup.errors import (
     FrameError,
     HeaderError,
     IntegrityError,
+    MissingSnapshotError,
     NotASnapshotError,
     StorageError,
     TrailingBytesError,
@@ -25,11 +26,13 @@ from backup.errors import (
 from backup.locating import locate
 from backup.manager import BackupManager, take_snapshot
 from backup.manager.run import new_core
+from backup.measuring import measure_snapshot
 from backup.model import Entry, EntryType, SnapshotKind, path_text
 from backup.restore.manager import RestoreManager
-from backup.snapshot.end import Counts, EndRecord
+from backup.snapshot.end import Counts, EndRecord, Referred
 from backup.snapshot.frame import Section
 from backup.snapshot.index_builder import IndexBuilder
+from backup.snapshot.names import digest_line
 from backup.snapshot.recipients import FernetKey, make_slots
 from backup.snapshot.writer import SnapshotWriter
 from backup.storage.local import LocalStorage
@@ -280,6 +283,104 @@ class TestAnEntryWithoutItsContent:
 
         assert proof.holds == holds
         assert all(isinstance(error, IntegrityError) for error in proof.errors)
+
+
+class TestSnapshotsReferredTo:
+    """A snapshot whose contents lie in another one is as sound as both."""
+
+    @pytest.fixture
+    def referring(self, path, reader, storage, store, make_request):
+        """Return the snapshot that refers to ``path`` for all that it holds."""
+        request = make_request("/")
+        core, data_key = new_core(request), bytes(32)
+        slots = make_slots(request.recipients, data_key, core)
+        written = bytearray()
+        writer = SnapshotWriter(written.extend, core, slots, data_key, host_key=request.host_key)
+        writer.end_archive()
+        base = reader.core
+        record = reader.record
+        writer.finish(
+            EndRecord(
+                job="job",
+                host="testhost",
+                kind=SnapshotKind.INCREMENTAL,
+                sources=record.sources,
+                counts=record.counts,
+                pages=record.pages,
+                referred=(Referred(id=base.id, core_digest=base.digest, data_key=reader.data_key),),
+            )
+        )
+        name = f"testhost/job/job-20261120T163205Z-{core.id.hex()[:4]}-incremental.tar.xz.enc"
+        receipt = storage.upload(name, io.BytesIO(written))
+        line = digest_line(receipt.sha256, name.rpartition("/")[2])
+        storage.upload(name + ".sha256", io.BytesIO(line))
+        return name
+
+    @pytest.fixture
+    def prove(self, referring, storage, identities):
+        def proven(level=Level.CHECKSUM, known=identities, **options):
+            return verify_snapshot(locate(storage, referring), known, level=level, **options)
+
+        return proven
+
+    def test_are_compared_too(self, prove, storage, referring):
+        proof = prove()
+
+        assert (proof.holds, proof.others) == (True, 1)
+        assert proof.file_bytes == storage.stat(referring).size
+        assert prove(Level.CONTENT).holds
+
+    @pytest.mark.parametrize("level", Level)
+    def test_damage_in_them_is_found(self, prove, path, reader, level):
+        row = next(row for row in reader.rows if row.section is Section.ARCHIVE)
+        flip(path, row.offset + 100)
+
+        (error, *_) = prove(level).errors
+
+        assert isinstance(error, DigestError if level is Level.CHECKSUM else IntegrityError)
+        assert level is Level.CONTENT or path.name in error.message
+
+    @pytest.mark.parametrize("level", Level)
+    def test_one_that_is_missing_is_found(self, prove, path, level):
+        path.unlink()
+
+        assert isinstance(prove(level).errors[0], MissingSnapshotError)
+
+    def test_one_without_its_checksum_is_not_said_to_hold(self, prove, path):
+        without_neighbours(path)
+
+        assert [type(error) for error in prove().errors] == [DigestError]
+
+    def test_without_a_key_nobody_can_tell_which_they_are(self, prove, path):
+        path.unlink()
+
+        proof = prove(known=[])
+
+        assert (proof.holds, proof.others) == (True, None)
+
+    def test_with_another_key_neither(self, prove):
+        other = FernetKey.parse(Fernet.generate_key())
+
+        assert prove(known=[other]).others is None
+
+    def test_each_file_is_read_once_for_several_calls(self, prove, storage, referring, path, store):
+        checked = {}
+        told = []
+        prove(checked=checked, on_bytes=told.append)
+        flip(path, 2000)
+
+        again = prove(checked=checked)
+        base = str(path.relative_to(store))
+
+        assert again.holds
+        assert again.file_bytes == sum(told)
+        assert sorted(name for _, name in checked) == sorted([base, referring])
+        assert not prove().holds
+
+    def test_their_share_of_the_contents_is_told(self, storage, referring, identities, path):
+        figures = measure_snapshot(locate(storage, referring).open(identities))
+
+        assert figures.elsewhere == figures.files.size == 8 * 9000 + 3 * SMALL_CAP
 
 
 class TestTheFileBesideIt:

@@ -1949,6 +1949,116 @@ for _name, _comment, _change in (
     _wrong_entry(_name, f"{_comment}." if " " in _comment else f"A path is {_comment}.", _change)
 
 
+# Sparse files
+
+
+def _sparse_file(forge: Forge, size: int, *runs: tuple[int, int], **changes: object) -> bytes:
+    """Add a file of ``size`` bytes with data at ``runs``; return what is stored of it."""
+    stored = b"".join(forge.random(length) for _, length in runs)
+    content = bytearray(size)
+    for at, length in runs:
+        before = sum(size for start, size in runs if start < at)
+        content[at : at + length] = stored[before : before + length]
+    extents = []
+    if stored:
+        member = forge.member("GNUSparseFile.0/sparse", stored)
+        extents = [[0, forge.add(ARCHIVE, member.getvalue()), 512, len(stored)]]
+    fields = {"data": [list(run) for run in runs], "sha256": sha256(stored).hexdigest()}
+    forge.add_entry("docs/sparse", bytes(content), extents, **fields | changes)
+    return stored
+
+
+def _sparse(name: str, comment: str, size: int, *runs: tuple[int, int]) -> None:
+    def make(forge: Forge) -> None:
+        _sparse_file(forge, size, *runs)
+        forge.end_archive()
+        forge.add_whole_index()
+
+    add(f"sparse_file_{name}", SUCCESS, f"A sparse file {comment}.", make)
+
+
+_sparse("with_a_hole_at_each_end", "has a hole at its begin, in the middle and at its end", 9000,
+        (1000, 40), (5000, 30))  # fmt: skip
+_sparse("with_data_at_each_end", "has data at its begin and its end", 9000, (0, 40), (8999, 1))
+_sparse("of_one_hole", "has no data at all", 9000)
+_sparse("without_a_hole", "has a map, and in it one run from its begin to its end", 40, (0, 40))
+
+
+@vector(SUCCESS)
+def sparse_file_of_chunks(forge):
+    """The chunks of a large sparse file are those of its runs of data, joined."""
+    rows = forge.sample_chunked()
+    entry = forge.chunked_entry("docs/big", rows, [forge.add_chunk_list(rows)])
+    entry |= {"size": 2000, "data": [[100, 200], [1000, 250]]}
+    stored = forge.contents.pop()
+    forge.contents.append(
+        bytes(100) + stored[:200] + bytes(700) + stored[200:] + bytes(750)
+    )  # fmt: skip
+    forge.add_whole_index()
+
+
+@vector(SUCCESS)
+def sparse_file_with_an_error(forge):
+    """A sparse file was not read, and its entry has its map and no content."""
+    forge.sample_files()
+    forge.contents.pop()
+    fields = {"size": 9000, "data": [[0, 40]], "error": "Input/output error"}
+    del forge.entries[-1]["ext"], forge.entries[-1]["sha256"]
+    forge.entries[-1] |= fields
+    forge.contents.append(bytes(9000))
+    forge.add_whole_index()
+
+
+def _wrong_sparse(name: str, comment: str, data: object, **changes: object) -> None:
+    """Add a vector with a sparse file of 9,000 bytes, 40 at 1,000 and 30 at 5,000."""
+
+    def make(forge: Forge) -> None:
+        _sparse_file(forge, 9000, (1000, 40), (5000, 30), data=data, **changes)
+        forge.end_archive()
+        forge.add_whole_index()
+
+    add(f"sparse_{name}", "MalformedError", f"{comment}.", make)
+
+
+for _name, _comment, _data in (
+    ("runs_out_of_order", "The runs of data are exchanged", [[5000, 30], [1000, 40]]),
+    ("runs_that_overlap", "The second run begins within the first", [[1000, 40], [1039, 30]]),
+    ("runs_that_touch", "The second run begins where the first ends", [[1000, 40], [1040, 30]]),
+    ("run_of_no_bytes", "A run of data is empty", [[1000, 40], [3000, 0], [5000, 30]]),
+    ("run_of_less_than_no_bytes", "A run has -1 bytes", [[1000, 71], [5000, -1]]),
+    ("run_before_the_file", "A run begins at -1", [[-1, 40], [5000, 30]]),
+    ("run_beyond_the_size", "A run ends a byte after the file", [[1000, 40], [8971, 30]]),
+    ("run_far_beyond_the_size", "A run ends beyond 64 bits", [[1000, 40], [2**63 - 1, 30]]),
+    ("runs_less_than_the_extents", "The runs are a byte less", [[1000, 40], [5000, 29]]),
+    ("runs_more_than_the_extents", "The runs are a byte more", [[1000, 40], [5000, 31]]),
+    ("runs_left_out", "The map is null, so that the extents are not the size", None),
+    ("runs_none", "There is no run of data, and there are extents", []),
+    ("run_of_one_number", "A run lacks its length", [[1000], [5000, 30]]),
+    ("run_of_three_numbers", "A run has a number more", [[1000, 40, 0], [5000, 30]]),
+    ("run_of_fractions", "A run has 40.5 bytes", [[1000, 40.5], [5000, 29.5]]),
+    ("map_that_is_a_number", "The map is 70", 70),
+    ("map_that_is_a_text", "The map is an empty text", ""),
+):
+    _wrong_sparse(_name, _comment, _data)
+
+for _kind in ("dir", "link", "fifo", "stream"):
+    _fields = {"t": _kind, "ext": None, "size": None, "data": []}
+    if _kind == "stream":
+        _fields |= {"sha256": sha256().hexdigest()}
+    else:
+        _fields |= {"sha256": None} | ({"to": "a"} if _kind == "link" else {})
+    _wrong_entry(f"{_kind}_with_holes", f"The entry with a sparse map is a {_kind}.", _fields)
+
+
+@vector("DigestError")
+def sparse_file_of_chunks_with_other_runs(forge):
+    """The runs of data of a large sparse file are a byte more than its chunks."""
+    rows = forge.sample_chunked()
+    entry = forge.chunked_entry("docs/big", rows, [forge.add_chunk_list(rows)])
+    entry |= {"size": 2000, "data": [[100, 200], [1000, 251]]}
+    forge.add_whole_index()
+
+
 # What is only told when a content is read: the contents before it have been released.
 
 
@@ -2511,6 +2621,89 @@ def extent_in_a_frame_that_was_taken_away(forge):
     forge.frames = forge.frames[:4]
     forge.released = 1
     forge.add_whole_index()
+
+
+# What fuzzing found: one of the two readers took it, and the other did not
+
+
+@vector("MalformedError")
+def archive_that_does_not_end(forge):
+    """The last archive frame holds 512 zero bytes instead of 1,024."""
+    forge.add_file("docs/a", forge.random(40))
+    forge.add(ARCHIVE, bytes(512))
+    forge.released = 1
+    forge.add_whole_index()
+
+
+@vector("MalformedError")
+def end_without_a_host(forge):
+    """The end does not tell the host."""
+    forge.sample()
+    line = {key: value for key, value in forge.end_line().items() if key != "host"}
+    rows = b"".join(ROW.pack(*row) for row in forge.rows())
+    forge.seal_end(to_json(line) + b"\n" + rows)
+
+
+def _told_wrongly(name: str, comment: str, **fields: object) -> None:
+    """Add a vector whose end has fields of wrong types."""
+    sampled(name, "MalformedError", comment, lambda forge: forge.end_fields.update(fields))
+
+
+_told_wrongly("end_with_sources_as_text", "The sources are a text, not a list.", sources="")
+_told_wrongly("end_with_a_count_as_text", "A count is a text.", counts={"entries": 4, "files": "3"})
+_told_wrongly("end_with_tags_of_lists", "The tags are lists, not texts.", tags=[[0, 0]])
+_told_wrongly("end_with_a_limit_below_zero", "A size is negative.", rules={"larger_than": -1})
+_told_wrongly("end_with_file_systems_as_lists", "A file system is a list.", filesystems=[[]])
+
+
+@vector("MalformedError")
+def entry_with_a_user_of_no_text(forge):
+    """The name of an owner is a number."""
+    forge.sample_files()
+    forge.entries[1]["user"] = 7
+    forge.add_whole_index()
+
+
+@vector("MalformedError")
+def entry_of_a_file_with_a_target_of_no_text(forge):
+    """A file, which has no target, tells one that is a number."""
+    forge.sample_files()
+    forge.entries[1]["to"] = 7
+    forge.add_whole_index()
+
+
+@vector("MalformedError")
+def entry_with_half_a_character(forge):
+    """A field that no reader knows has one half of a surrogate pair: the line is not UTF-8."""
+    forge.sample_files()
+    lines = forge.lines("segment", forge.entries)
+    data = lines[:-2] + b',"unknown":"\\ud800"}\n'
+    segment = forge.add_index(data, len(forge.entries), {"p": "docs"})
+    forge.end_fields["pages"] = [forge.add_page([segment])]
+
+
+@vector("HeaderError")
+def slot_of_a_type_that_is_no_text(forge):
+    """The type of a slot is an object; another slot would open."""
+    forge.slots.insert(0, {"type": {}, "id": forge.slots[0]["id"], "wrapped": "AA=="})
+    forge.sample()
+
+
+@vector(SUCCESS)
+def damaged_slot_beside_one_that_opens(forge):
+    """The slot for the key does not open, and the one for the identity does."""
+    forge.identities.append(f"identity: {HPKE.text()}")
+    wrapped = flip(str(forge.slots[0]["wrapped"]).encode(), 60).decode()
+    forge.slots = [forge.slots[0] | {"wrapped": wrapped}, forge.hpke_slot()]
+    forge.sample()
+
+
+@vector("HeaderError")
+def slot_with_a_letter_beyond_ascii(forge):
+    """The wrapped key has an é within, which a lenient base64 decoder passes over."""
+    wrapped = str(forge.slots[0]["wrapped"])
+    forge.slots[0]["wrapped"] = wrapped[:40] + "é" + wrapped[40:]
+    forge.sample()
 
 
 def main(directory: Path) -> None:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from backup.errors import BackupError
-from backup.snapshot.content import read_content
+from backup.snapshot.content import fill_holes, read_content
 from backup.snapshot.end import Referred
 from backup.snapshot.frame import Section
 from backup.snapshot.hpke import HpkeIdentity
@@ -112,7 +112,8 @@ def read_all(reader: SnapshotReader) -> Iterator[bytes]:
     """Yield all contents, in the order of the index; then read all frames."""
     for entry in list(reader.entries()):
         if entry.type in {"file", "stream"}:
-            yield b"".join(read_content(reader, entry))
+            yield b"".join(fill_holes(entry, read_content(reader, entry)))
     for number, row in enumerate(reader.rows):
         if row.section is not Section.ABSENT:
             reader.piece(row.section, number)
+    reader.check_archive_end()

@@ -1,4 +1,4 @@
-"""Finding the snapshots of a store.
+"""Which snapshot of a store is meant.
 
 File names are hints for people: what is newest, and what belongs together, is read from
 authenticated headers where there is a key.
@@ -7,17 +7,22 @@ authenticated headers where there is a key.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from backup.errors import IntegrityError, SecretKeyError, SnapshotNotFoundError
-from backup.locating import Located, StoredFileSource, locate
-from backup.model import ArchiveType, SnapshotKind
+from backup.listing.stored import (
+    StoredSnapshot,
+    describe_files,
+    list_job_files,
+    list_snapshots,
+    list_trash,
+)
+from backup.locating import Located, locate
 from backup.snapshot.header import Header
-from backup.snapshot.names import SUFFIX, SnapshotName, parse_name
-from backup.snapshot.opening import authenticate_header, read_header
+from backup.snapshot.opening import authenticate_header
 from backup.snapshot.recipients import Identity
 from backup.storage.base import BaseStorage
 
@@ -29,113 +34,22 @@ _WANTED_OF_JOB = re.compile(
 )
 
 
-class StoredSnapshot(NamedTuple):
-    """A snapshot in a store, as its name and header tell it; nothing is authenticated.
-
-    ``sequence`` is 0 and ``chain`` empty where the header cannot be read, and ``damage`` says why.
-    """
-
-    name: str
-    size: int
-    id: str
-    host: str
-    job: str
-    time: datetime
-    kind: SnapshotKind
-    archive: ArchiveType
-    sequence: int
-    damage: str = ""
-    chain: str = ""
-
-
-class Placed(NamedTuple):
-    """A snapshot's place in time: ``sequence`` counts within its chain."""
-
-    chain: str
-    sequence: int
-    time: datetime
-
-
-def by_age(places: Iterable[Placed]) -> dict[Placed, tuple[datetime, int]]:
-    """Return what sorts ``places`` from old to new.
-
-    Within a chain its sequence decides, whatever the clock said; between chains, of which a new key
-    begins another, time does.
-    """
-    ages = {}
-    latest: dict[str, datetime] = {}
-    for place in sorted(places):
-        time = max(place.time, latest.get(place.chain, place.time))
-        latest[place.chain] = time
-        ages[place] = (time, place.sequence)
-    return ages
-
-
-def list_snapshots(storage: BaseStorage, *, host: str = "", job: str = "") -> list[StoredSnapshot]:
-    """Return the snapshots in ``storage``, by host and job, each from old to new (``by_age``).
-
-    Args:
-        storage: The store.
-        host: Only those of this host, where given.
-        job: Only those of this job, where given.
-
-    Raises:
-        StorageError: The store cannot be listed.
-    """
-    prefix = f"{host}/{job}/" if host and job else f"{host}/" if host else ""
-    found = []
-    for file in storage.list_files(prefix):
-        name = parse_name(file.name) if file.name.endswith(SUFFIX) else None
-        if name is not None and (not job or name.job == job):
-            with suppress(SnapshotNotFoundError):  # deleted meanwhile
-                found.append(_describe(storage, file.name, file.size, name))
-    ages = by_age(_placed(one) for one in found)
-    return sorted(found, key=lambda one: (one.host, one.job, ages[_placed(one)], one.name))
-
-
-def _placed(stored: StoredSnapshot) -> Placed:
-    return Placed(stored.chain, stored.sequence, stored.time)
-
-
-def _describe(storage: BaseStorage, name: str, size: int, hint: SnapshotName) -> StoredSnapshot:
-    stored = StoredSnapshot(
-        name=name,
-        size=size,
-        id=hint.id_start,
-        host=hint.host,
-        job=hint.job,
-        time=hint.time,
-        kind=hint.kind,
-        archive=hint.archive,
-        sequence=0,
-    )
-    try:
-        core = read_header(StoredFileSource(storage, name, size)).core
-        time = datetime.fromtimestamp(core.time, UTC)
-    except IntegrityError as error:
-        return stored._replace(damage=error.message)
-    except (OverflowError, OSError, ValueError):
-        return stored._replace(damage=f"{name} tells a time that cannot be")
-    return stored._replace(
-        id=core.id.hex(),
-        time=time,
-        archive=core.archive,
-        sequence=core.sequence,
-        chain=core.chain.hex(),
-    )
-
-
 class Newest(NamedTuple):
-    """The newest snapshot of a job, and its header, authenticated."""
+    """The newest snapshot of a job, and its header, authenticated.
+
+    ``sequence`` is the highest one of its chain, which one in the trash may have: no number is
+    given twice.
+    """
 
     located: Located
     header: Header
+    sequence: int
 
 
 def find_newest(
     storage: BaseStorage, host: str, job: str, identities: Sequence[Identity]
 ) -> Newest | None:
-    """Return the newest snapshot of a job that opens with ``identities``.
+    """Return the newest snapshot of a job that opens with ``identities`` and is not in the trash.
 
     The others are passed over: their headers could say anything.
 
@@ -143,12 +57,24 @@ def find_newest(
         StorageError: The store does not answer. Who took that for "there is none" would begin a
             second chain.
     """
-    for stored in reversed(list_snapshots(storage, host=host, job=job)):
+    files = list_job_files(storage, host=host, job=job)
+    for stored in reversed(describe_files(storage, files.live.values())):
         with suppress(IntegrityError, SecretKeyError, SnapshotNotFoundError):
-            located = locate(storage, stored.name)
-            opened = authenticate_header(located.source, identities, located.keys_file)
-            return Newest(located, opened.header)
+            located, header = _authenticate(storage, stored, identities)
+            sequence = header.core.sequence
+            for one in describe_files(storage, files.trashed.values()):
+                if one.chain == stored.chain and one.sequence > sequence:
+                    with suppress(IntegrityError, SecretKeyError, SnapshotNotFoundError):
+                        sequence = _authenticate(storage, one, identities)[1].core.sequence
+            return Newest(located, header, sequence)
     return None
+
+
+def _authenticate(
+    storage: BaseStorage, stored: StoredSnapshot, identities: Sequence[Identity]
+) -> tuple[Located, Header]:
+    located = locate(storage, stored.name)
+    return located, authenticate_header(located.source, identities, located.keys_file).header
 
 
 def find_snapshot(storage: BaseStorage, wanted: str, *, host: str = "") -> StoredSnapshot:
@@ -165,18 +91,36 @@ def find_snapshot(storage: BaseStorage, wanted: str, *, host: str = "") -> Store
         SnapshotNotFoundError: None fits, or several do.
     """
     snapshots = list_snapshots(storage)
+    try:
+        return choose_snapshot(snapshots, wanted, host=host, where=str(storage))
+    except SnapshotNotFoundError as error:
+        in_trash = [one.snapshot for one in list_trash(storage)]
+        if any(_fitting(snapshots, wanted, host)) or not any(_fitting(in_trash, wanted, host)):
+            raise
+        hint = f"it is in the trash: 'auto-backup undelete {wanted}' brings it back"
+        raise SnapshotNotFoundError(error.message, hint=hint) from None
+
+
+def choose_snapshot(
+    snapshots: Sequence[StoredSnapshot], wanted: str, *, host: str, where: str
+) -> StoredSnapshot:
+    """Return the one of ``snapshots``, in the order of ``list_snapshots``, that is meant.
+
+    Raises:
+        SnapshotNotFoundError: None fits, or several do.
+    """
     if not snapshots:
-        raise SnapshotNotFoundError(f"there is no snapshot in {storage}")
+        raise SnapshotNotFoundError(f"there is no snapshot in {where}")
     fitting = list(_fitting(snapshots, wanted, host))
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise SnapshotNotFoundError(
-            f"{wanted!r} fits {len(fitting)} snapshots or jobs in {storage}",
+            f"{wanted!r} fits {len(fitting)} snapshots or jobs in {where}",
             hint="say which: " + ", ".join(sorted({_say(one) for one in fitting})[:8]),
         )
     raise SnapshotNotFoundError(
-        f"no snapshot in {storage} fits {wanted!r}",
+        f"no snapshot in {where} fits {wanted!r}",
         hint="there are: " + ", ".join(sorted({f"{s.host}/{s.job}" for s in snapshots})[:8]),
     )
 

@@ -1,0 +1,119 @@
+"""Small files for their owner alone: keys, passphrases, what a host remembers."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Collection
+from pathlib import Path
+
+from backup.errors import SecretKeyError, StorageError
+from backup.storage.directories import close_directory, open_directory
+from backup.storage.local_writer import LocalWriter, remove_stale
+from backup.storage.os_errors import as_storage_errors
+
+LONGEST = 64 * 1024
+_FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def read_private(path: Path, *, longest: int = LONGEST, given: bool = False) -> bytes:
+    """Return what is in ``path``; a symbolic link is followed, a pipe is read as it is.
+
+    Args:
+        path: The file.
+        longest: How many bytes it may have.
+        given: Whether it may also belong to the owner of its directory, as what
+            ``write_private(give=True)`` has written.
+
+    Raises:
+        SecretKeyError: Others may read the file, or it belongs to another user, who could change
+            it, or it is longer than ``longest`` bytes.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        owners = {0, os.geteuid()} | ({path.parent.stat().st_uid} if given else set())
+        _refuse_if_open(path, os.fstat(file.fileno()), owners)
+        content = file.read(longest + 1)
+    if len(content) > longest:
+        raise SecretKeyError(f"{path} is not a key file: it is longer than {longest} bytes")
+    return content
+
+
+def _refuse_if_open(path: Path, status: os.stat_result, owners: Collection[int]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        return
+    if status.st_mode & _FOR_OTHERS:
+        raise SecretKeyError(
+            f"the secret in {path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o})",
+            hint=f"chmod 600 {path}",
+        )
+    if status.st_uid not in owners:
+        raise SecretKeyError(
+            f"the secret in {path} belongs to another user (number {status.st_uid})",
+            hint=f"chown {os.geteuid()} {path}, if what is in it is what you expect",
+        )
+
+
+def write_private(path: Path, content: bytes, *, replace: bool = False, give: bool = False) -> None:
+    """Write a file whole, durable and private, or not at all.
+
+    Args:
+        path: Where to; missing directories are made.
+        content: All that is to be in it.
+        replace: Whether it may take the place of one that is there.
+        give: Whether it is to be the directory's owner's, if root makes it.
+
+    Raises:
+        FileExistsError: There is one, and it may not be replaced.
+        StorageError: It cannot be written, or would not be private there; what was there before is
+            as it was.
+    """
+    with as_storage_errors(f"cannot make the directory of {path}"):
+        # Snapshots will need what is written here: it must last as long as they do.
+        directory = open_directory(path.parent, (), create=os.fsync)
+    try:
+        _clear_partials(directory, path.name)
+        writer = LocalWriter(
+            directory,
+            path.name,
+            where=str(path.parent),
+            replace=replace,
+            sync=os.fsync,
+            give=give,
+        )
+    except BaseException as error:
+        close_directory(directory)
+        _pass_on_taken(error)
+        raise
+    try:
+        with writer:
+            _refuse_shared(writer.mode(), path)
+            writer.write(content)
+            writer.commit()
+    except StorageError as error:
+        _pass_on_taken(error)
+        raise
+
+
+def _pass_on_taken(error: BaseException) -> None:
+    if isinstance(error.__cause__, FileExistsError):
+        raise error.__cause__
+
+
+def _refuse_shared(mode: int, path: Path) -> None:
+    """Refuse a file system without modes, such as FAT, before anything secret is on it."""
+    if mode & _FOR_OTHERS:
+        raise StorageError(
+            f"cannot write {path}: its file system keeps no modes, so everybody could read it"
+            f" (mode {mode:04o})",
+            hint="mount it with the option umask=077, or write it elsewhere and copy it there",
+        )
+
+
+def _clear_partials(directory: int, name: str) -> None:
+    """Remove what killed processes have left of such a file."""
+    with as_storage_errors(f"cannot clear away what is left of {name!r}"):
+        for left in os.listdir(directory):
+            if re.fullmatch(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.partial", left):
+                remove_stale(directory, left)
