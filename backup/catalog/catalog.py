@@ -225,6 +225,17 @@ class Catalog:
             raise CatalogError(f"the catalog {self.path} is damaged again") from error
 
     def _do(self, work: Work[_T], *, read_only: bool) -> _T:
+        """Do it in a transaction; if the file seems to be damaged, once more.
+
+        SQLite calls it damage too when the system fails to read (``SQLITE_IOERR_CORRUPTFS``), and
+        a good catalog must not be set aside because a disk stumbled once.
+        """
+        with suppress(DamagedCatalogError):
+            return self._do_once(work, read_only=read_only)
+        # Not in a handler: its exception would keep cursors, and by them the lock on the file.
+        return self._do_once(work, read_only=read_only)
+
+    def _do_once(self, work: Work[_T], *, read_only: bool) -> _T:
         with opened(self.path, read_only=read_only, wait=self._wait) as found:
             return work(found)
 

@@ -395,7 +395,8 @@ class TestDamage:
                 assert {k: v.facts for k, v in found.items()}.items() <= {
                     k: v.facts for k, v in expected.items()
                 }.items()
-            assert facts(100).name in catalog.snapshots(STORE)
+            # Damage in what only a write looks at may come to light after it.
+            assert facts(100).name in catalog.snapshots(STORE) or len(told) == 1
         assert outcomes["anew"] > 10
         assert outcomes["refused"] < outcomes["anew"]
 
