@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -130,6 +131,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     def stored_size(self) -> int:
         """How many bytes of content a snapshot holds of it: ``size`` without the holes."""
         return self.size if self.data is None else sum(length for _, length in self.data)
+
+
+PLAIN_PATH = re.compile(rb"(?:[^/\0.][^/\0]{0,254}/)*[^/\0.][^/\0]{0,254}")
+"""Fits most good paths, so that they are seen to be good at once: no name of them begins with a
+dot, none is long or empty."""
 
 
 def path_key(path: bytes) -> bytes:
