@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _APP = "auto-backup"
+SYSTEM_CONFIG = Path("/etc") / _APP
 
 
 def variable(name: str, environ: Mapping[str, str] | None = None) -> str | None:
@@ -28,6 +29,12 @@ def config_path(name: str) -> Path:
     import platformdirs  # noqa: PLC0415 - imported where it is needed: it costs start-up time
 
     return platformdirs.user_config_path(_APP) / name
+
+
+def config_directories() -> list[Path]:
+    """Return where a configuration is looked for: root's is the machine's before it is its own."""
+    system = [SYSTEM_CONFIG] if os.geteuid() == 0 else []
+    return [*system, config_path("config").parent]
 
 
 def state_dir() -> Path:
