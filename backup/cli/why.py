@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +13,10 @@ from backup.cli.excluding import (
     ExcludeFile,
     ExcludeIfPresent,
     ExcludeLargerThan,
-    Excludes,
     OneFileSystem,
     collect_excludes,
     remarks,
+    said_text,
 )
 from backup.cli.help_text import MORE
 from backup.cli.invocation import invocation
@@ -26,8 +25,8 @@ from backup.errors import ConfigError
 from backup.manager.own_stores import directories_of
 from backup.model import path_text
 from backup.sources.explaining import Verdict, explain, find_path
+from backup.sources.patterns import SaidPattern
 from backup.sources.roots import prepare_roots
-from backup.sources.rules import Cause
 from backup.sources.tree import TreeWalker
 from backup.wiring import expanded
 
@@ -72,22 +71,18 @@ def why(
     for remark in remarks(excludes, roots):
         call.note(remark)
     skip = directories_of(call.settings.open_stores())
-    walker = TreeWalker(roots, skip=skip, rules=excludes.rules)
+    walker = TreeWalker(roots, skip=skip, rules=excludes.rules, origins=excludes.origins)
     verdicts = [explain(walker, roots, find_path(roots, expanded(path))) for path in paths]
     if call.json:
-        print_json([_verdict_json(verdict, excludes) for verdict in verdicts])
+        print_json([_verdict_json(verdict) for verdict in verdicts])
         return
-    for line in _lines(verdicts, excludes):
-        print_line(line)
+    for verdict in verdicts:
+        print_line(f"{path_text(verdict.path)}: {_words(verdict)}")
 
 
-def _lines(verdicts: Sequence[Verdict], excludes: Excludes) -> list[str]:
-    return [f"{path_text(one.path)}: {_words(one, excludes)}" for one in verdicts]
-
-
-def _words(verdict: Verdict, excludes: Excludes) -> str:
-    reason = _reason(verdict, excludes)
-    negated = excludes.pattern(verdict.revived_by) if verdict.revived_by >= 0 else ""
+def _words(verdict: Verdict) -> str:
+    reason = _reason(verdict)
+    negated = said_text(verdict.revived_by) if verdict.revived_by is not None else ""
     if verdict.is_saved:
         if reason:
             return f"saved, but not what is in it: {reason}"
@@ -99,31 +94,27 @@ def _words(verdict: Verdict, excludes: Excludes) -> str:
     return f"not saved: {reason}"
 
 
-def _reason(verdict: Verdict, excludes: Excludes) -> str:
+def _reason(verdict: Verdict) -> str:
     rule = verdict.rule
     if rule is None:
         return verdict.reason
-    if rule.cause is Cause.PATTERN:
-        return f"excluded by {excludes.pattern(rule.pattern)}"
+    if rule.pattern is not None:
+        return f"excluded by {said_text(rule.pattern)}"
     return rule.words
 
 
-def _verdict_json(verdict: Verdict, excludes: Excludes) -> dict[str, object]:
+def _verdict_json(verdict: Verdict) -> dict[str, object]:
     rule = verdict.rule
-    number = rule.pattern if rule is not None else -1
     return {
         "path": path_text(verdict.path),
         "saved": verdict.is_saved,
         "reason": verdict.reason or None,
         "at": path_text(verdict.at) if verdict.reason else None,
         "rule": str(rule.cause) if rule is not None else None,
-        **_pattern_json("pattern", number, excludes),
-        **_pattern_json("revived_by", verdict.revived_by, excludes),
+        "pattern": _pattern_json(rule.pattern if rule is not None else None),
+        "revived_by": _pattern_json(verdict.revived_by),
     }
 
 
-def _pattern_json(name: str, number: int, excludes: Excludes) -> dict[str, object]:
-    if number < 0:
-        return {name: None}
-    said = {"text": excludes.rules.exclude[number], "origin": excludes.origins[number]}
-    return {name: said}
+def _pattern_json(pattern: SaidPattern | None) -> dict[str, str] | None:
+    return None if pattern is None else pattern._asdict()
