@@ -62,6 +62,7 @@ def _global_options(
     host: Annotated[str | None, typer.Option(help="This machine's name in the stores.")] = None,
     job: Annotated[str | None, typer.Option(help="The job's name.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="The key.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The configuration.")] = None,
     identity: Annotated[Path | None, typer.Option(help="A private key that opens.")] = None,
     passphrase_file: Annotated[Path | None, typer.Option(help="A passphrase.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="State and log.")] = None,
@@ -83,6 +84,7 @@ def _global_options(
         state=_path(state_dir),
         identity_file=_path(identity),
         passphrase_file=_path(passphrase_file),
+        config=_path(config),
     )
     call.json, call.quiet, call.verbose, call.dry_run = as_json, quiet, verbose, dry_run
     call.log_file, call.yes = _path(log_file), yes or says_yes(variable("YES"))
