@@ -15,6 +15,7 @@ from backup.sources.roots import patterns_of_sources
 from backup.sources.rules import Excluder, parse_size
 from backup.storage import open_storage
 from backup.storage.base import BaseStorage
+from backup.wiring import open_all
 
 if TYPE_CHECKING:
     from backup.config.models import Configuration, Job
@@ -47,6 +48,13 @@ def chosen_jobs(call: Invocation, names: Sequence[str]) -> tuple[Loaded, list[st
             f"there are no jobs in {loaded.path}", hint="see docs/CONFIGURATION.md for one"
         )
     return loaded, list(dict.fromkeys(names)) or known
+
+
+def stores_of(call: Invocation, loaded: Loaded, name: str) -> list[BaseStorage]:
+    """Open the stores of a job: those that an option names, else its own, else the default one."""
+    configuration = loaded.configuration
+    said = [configuration.store(one).url for one in configuration.stores_of(name)]
+    return call.settings.open_stores() if call.settings.stores or not said else open_all(said)
 
 
 def policy_of(call: Invocation, store: BaseStorage, job: str) -> RetentionPolicy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from backup.cli.configured import chosen_jobs, combined, excludes_of, policy_of
+from backup.cli.configured import chosen_jobs, combined, excludes_of, policy_of, stores_of
 from backup.cli.invocation import Invocation
 from backup.cli.keep import rotate_job
 from backup.cli.output import count_text, print_error, print_json, print_line, print_note
@@ -14,7 +14,6 @@ from backup.errors import BackupError, KeyMissingError
 from backup.manager.rotation import JobRotation
 from backup.snapshot.compression import archive_type, check_level
 from backup.storage.base import BaseStorage
-from backup.wiring import open_all
 
 if TYPE_CHECKING:
     from backup.config.reading import Loaded
@@ -50,18 +49,13 @@ def wanted_of(call: Invocation, loaded: Loaded, name: str, options: Options) -> 
     Raises:
         ConfigError: A store cannot be opened, or the options do not fit the job.
     """
-    configuration = loaded.configuration
-    job = configuration.job(name)
-    settings = call.settings
-    said = settings.stores or [
-        configuration.store(one).url for one in configuration.stores_of(name)
-    ]
+    job = loaded.configuration.job(name)
     archive = archive_type(options.compression or job.compression or _XZ)
     level = options.level if options.level is not None or options.compression else job.level
     check_level(archive, level)
     return Wanted(
         sources=[source.path for source in job.sources],
-        stores=settings.open_stores() if settings.stores or not said else open_all(said),
+        stores=stores_of(call, loaded, name),
         archive=archive,
         excludes=combined(excludes_of(loaded, name), options.excludes),
         level=level,
