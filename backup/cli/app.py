@@ -192,11 +192,6 @@ def _hint(error: Any, command: str) -> str:
     known = [*GLOBAL_OPTIONS, *(option for one in parameters for option in one.opts)]
     if unknown and (close := get_close_matches(unknown, known, n=1)):
         return f"hint: did you mean {close[0]}?"
-    if command == "backup" and "extra argument" in str(error):
-        return (
-            "hint: what to save stands behind --source, a pattern in quotes: --exclude '*.log',"
-            " each store behind a --store of its own"
-        )
     return f"hint: see 'auto-backup {command}{' ' if command else ''}--help'"
 
 

@@ -111,8 +111,9 @@ def _take_sources(
     """Take a snapshot of what the call names."""
     if jobs:
         raise ConfigError(
-            f"the job {jobs[0]!r} has its sources in the configuration, and there is --source too",
-            hint="leave out one of them; to name the job of --source, write --job NAME",
+            f"{jobs[0]!r} would be a job of the configuration, and --source says what to save",
+            hint="what to save stands behind --source, a pattern in quotes: --exclude '*.log',"
+            " each store behind a --store of its own, the job's name behind --job",
         )
     archive = archive_type(options.compression or _XZ)
     check_level(archive, options.level)

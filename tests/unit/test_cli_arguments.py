@@ -217,7 +217,7 @@ class TestWrongCalls:
             (["backup", "/etc"], "what to save stands behind --source"),
             (["--now", "--source", "a", "--exclude", "b", "c"], "a pattern in quotes"),
             (["--now", "--source", "a", "--store", "b", "c"], "a --store of its own"),
-            (["--now", "snapshots"], "unexpected extra argument"),
+            (["--now", "snapshots"], "no job 'snapshots'"),
             (["verify", "--level", "all"], "'all' is not one of 'checksum', 'content'"),
             (["--now", "--source", "/etc", "--level", "x"], "not a whole number"),
             (["--now", "--source", "/etc", "--level", "10"], "levels 0 to 9, not 10"),

@@ -115,7 +115,7 @@ class TestRunningJobs:
         result = run("--config", configure(), "--now", "shop", "--source", sources / "etc")
 
         assert result.status == 2
-        assert "--job NAME" in result.err
+        assert "the job's name behind --job" in result.err
 
 
 class TestJobsThatFail:
