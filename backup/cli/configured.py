@@ -32,7 +32,8 @@ def chosen_jobs(call: Invocation, names: Sequence[str]) -> tuple[Loaded, list[st
     if loaded is None:
         raise ConfigError(
             f"there is no configuration, and so no job {names[0]!r}",
-            hint="what to save stands behind --source; 'auto-backup config init' makes a configuration",
+            hint="what to save stands behind --source;"
+            " 'auto-backup config init' makes a configuration",
         )
     known = list(loaded.configuration.jobs)
     for name in names:
