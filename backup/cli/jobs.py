@@ -74,7 +74,8 @@ def _run(call: Invocation, wanted: Wanted) -> dict[str, object]:
         done = [] if call.dry_run else _rotate(call, wanted)
     except BackupError as error:
         call.status = error.exit_code
-        call.end_action("failed", error=error.message, exit_status=error.exit_code)
+        if not call.dry_run:
+            call.fail_action("backup", error, job=wanted.job)
         print_note(f"job {wanted.job} has failed:")
         print_error(error)
         return {"job": wanted.job, "error": error.message, "exit_status": error.exit_code}
@@ -83,24 +84,32 @@ def _run(call: Invocation, wanted: Wanted) -> dict[str, object]:
 
 def _rotate(call: Invocation, wanted: Wanted) -> list[dict[str, object]]:
     """Rotate the job in all its stores; what goes wrong there is told, and the snapshot stands."""
-    told: list[dict[str, object]] = []
-    for store in wanted.stores:
-        policy = policy_of(call, store, wanted.job)
-        if not policy:
-            continue
-        try:
-            rotation = rotate_job(call, store, policy, wanted.job)
-        except KeyMissingError:
-            call.note(f"{wanted.job} is not rotated: this host cannot open its snapshots")
-            return told
-        told.append(_tell(call, store, rotation))
-    return told
+    policies = {store: policy_of(call, store, wanted.job) for store in wanted.stores}
+    ruled = [(store, policy) for store, policy in policies.items() if policy]
+    if not ruled:
+        return []
+    call.start_action("rotate", job=wanted.job, stores=[store.url for store, _ in ruled])
+    try:
+        done = [(store, rotate_job(call, store, one, wanted.job)) for store, one in ruled]
+    except KeyMissingError:
+        call.note(f"{wanted.job} is not rotated: this host cannot open its snapshots")
+        call.end_action("skipped", reason="this host cannot open its snapshots", exit_status=0)
+        return []
+    errors = [one.error for _, one in done if one.error is not None]
+    call.status = call.status or (errors[0].exit_code if errors else 0)
+    call.end_action(
+        "failed" if errors else "done",
+        trashed=[name for _, one in done for name in one.trashed],
+        purged=[name for _, one in done for name in one.purged],
+        errors=[error.message for error in errors],
+        exit_status=errors[0].exit_code if errors else 0,
+    )
+    return [_tell(call, store, rotation) for store, rotation in done]
 
 
 def _tell(call: Invocation, store: BaseStorage, rotation: JobRotation) -> dict[str, object]:
     trashed, purged = len(rotation.trashed), len(rotation.purged)
     if rotation.error is not None:
-        call.status = call.status or rotation.error.exit_code
         print_note(f"{rotation.job} has not been rotated to the end in {store}:")
         print_error(rotation.error)
     if (trashed or purged) and not (call.json or call.quiet):

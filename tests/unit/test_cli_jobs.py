@@ -129,6 +129,17 @@ class TestJobsThatFail:
         assert "job shop has failed:" in result.err
         assert stored(tmp_path / "disk") == ["etc"]
 
+    def test_what_fails_before_it_begins_is_in_the_log_too(self, sources, configure, tmp_path):
+        shutil.rmtree(tmp_path / "www")
+        run("--config", configure(), "--now", "--log-file", tmp_path / "log")
+
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+
+        assert [(one["job"], one.get("status")) for one in lines if "job" in one][:1] == [
+            ("shop", None)
+        ]
+        assert "www" in next(one["error"] for one in lines if "error" in one)
+
     def test_its_reason_is_in_the_json(self, sources, configure, tmp_path):
         shutil.rmtree(tmp_path / "www")
 
@@ -169,6 +180,29 @@ class TestKeeping:
 
         assert "1 snapshot into the trash" in result.out
         assert len(done("--config", config, "snapshots", "--json", "--job", "etc").json) == 2
+
+    def test_what_it_deletes_is_in_the_log(self, sources, configure, tmp_path):
+        config = configure(defaults={"keep": {"last": 1}})
+        for _ in range(2):
+            done("--config", config, "--now", "etc", "--log-file", tmp_path / "log")
+
+        last = json.loads((tmp_path / "log").read_text().splitlines()[-1])
+
+        assert (last["action"], last["status"], len(last["trashed"])) == ("rotate", "done", 1)
+
+    def test_a_rotation_that_fails_is_told_and_the_snapshot_stands(
+        self, sources, configure, tmp_path
+    ):
+        config = configure(defaults={"keep": {"last": 1}})
+        done("--config", config, "--now", "etc")
+        [old] = (tmp_path / "disk").rglob("*.enc")
+        (old.parent / f"{old.name}.trash").mkdir()
+
+        result = run("--config", config, "--now", "etc")
+
+        assert result.status == 14
+        assert "has not been rotated to the end" in result.err
+        assert len(stored(tmp_path / "disk")) == 2
 
     def test_a_store_may_keep_more_or_less_than_the_job_says(self, sources, configure, tmp_path):
         stores = {"second": {"url": str(tmp_path / "second"), "keep": {"last": 1}}}
