@@ -27,6 +27,7 @@ from backup.cli.output import (
     print_text,
 )
 from backup.cli.process import interrupted_by_sigterm
+from backup.config.dotenv import use_dotenv_files
 from backup.environment import variable
 from backup.errors import BackupError
 from backup.pool.own_process import keep_memory_private
@@ -87,6 +88,8 @@ def _global_options(
         config=_path(config),
     )
     call.json, call.quiet, call.verbose, call.dry_run = as_json, quiet, verbose, dry_run
+    for remark in use_dotenv_files(call.settings.config):
+        call.note(remark)
     call.log_file, call.yes = _path(log_file), yes or says_yes(variable("YES"))
     if context.invoked_subcommand is None:
         print_text(HELP)

@@ -23,6 +23,7 @@ _MODULES = {
     "rotate": "keep",
     "undelete": "trash",
     "catalog": "catalog_commands",
+    "config": "config_commands",
     "key": "key_commands",
 }
 
