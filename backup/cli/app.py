@@ -16,6 +16,7 @@ from backup._version import PROGRAM
 from backup.cli import (
     catalog_commands,
     comparing,
+    config_commands,
     get_back,
     keep,
     key_commands,
@@ -41,6 +42,7 @@ from backup.cli.output import (
     print_text,
 )
 from backup.cli.process import interrupted_by_sigterm
+from backup.config.dotenv import use_dotenv_files
 from backup.environment import variable
 from backup.errors import BackupError
 from backup.pool.own_process import keep_memory_private
@@ -82,6 +84,7 @@ prove.register(app)
 keep.register(app)
 trash.register(app)
 app.add_typer(catalog_commands.app, name="catalog", help="What this machine knows of its stores.")
+app.add_typer(config_commands.app, name="config", help="Check and look at the configuration.")
 app.add_typer(key_commands.app, name="key", help="Make and look at keys.")
 
 
@@ -99,6 +102,7 @@ def _global_options(
     host: Annotated[str | None, typer.Option(help="This machine's name in the stores.")] = None,
     job: Annotated[str | None, typer.Option(help="The job's name.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="The key.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The configuration.")] = None,
     identity: Annotated[Path | None, typer.Option(help="A private key that opens.")] = None,
     passphrase_file: Annotated[Path | None, typer.Option(help="A passphrase.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="State and log.")] = None,
@@ -120,8 +124,11 @@ def _global_options(
         state=_path(state_dir),
         identity_file=_path(identity),
         passphrase_file=_path(passphrase_file),
+        config=_path(config),
     )
     call.json, call.quiet, call.verbose, call.dry_run = as_json, quiet, verbose, dry_run
+    for remark in use_dotenv_files(call.settings.config):
+        call.note(remark)
     call.log_file, call.yes = _path(log_file), yes or says_yes(variable("YES"))
     if context.invoked_subcommand is None:
         print_text(HELP)
