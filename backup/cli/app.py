@@ -84,7 +84,7 @@ prove.register(app)
 keep.register(app)
 trash.register(app)
 app.add_typer(catalog_commands.app, name="catalog", help="What this machine knows of its stores.")
-app.add_typer(config_commands.app, name="config", help="Check and look at the configuration.")
+app.add_typer(config_commands.app, name="config", help="Make, check and look at the configuration.")
 app.add_typer(key_commands.app, name="key", help="Make and look at keys.")
 
 

@@ -11,7 +11,7 @@ from backup.errors import ConfigError
 from backup.private_files import write_private
 
 OLD_SUFFIX = ".old"
-_SYSTEM_MODE = 0o640
+_PRIVATE, _FOR_GROUP = 0o600, 0o640
 _FORCE = "--force"
 
 
@@ -48,8 +48,19 @@ def check_place(path: Path, *, force: bool) -> None:
         raise ConfigError(f"{path} is not a file", hint="name another one with --config")
 
 
-def write_configuration(path: Path, text: str, *, force: bool) -> Path | None:
+def mode_of(path: Path) -> int:
+    """Return the mode of a new configuration: services of the machine's group may read its."""
+    return _FOR_GROUP if path.parent == SYSTEM_CONFIG else _PRIVATE
+
+
+def write_configuration(path: Path, text: str, *, force: bool, mode: int = _PRIVATE) -> Path | None:
     """Write a configuration; return where the one is kept that was there before.
+
+    Args:
+        path: Where to; missing directories are made.
+        text: All that it says.
+        force: Whether there may be one.
+        mode: Its permissions.
 
     Raises:
         ConfigError: There is one and it may not go, or it cannot be read.
@@ -63,8 +74,8 @@ def write_configuration(path: Path, text: str, *, force: bool) -> Path | None:
         write_private(path, text.encode(), replace=old is not None)
     except FileExistsError:
         raise _taken(path) from None
-    if path.parent == SYSTEM_CONFIG:
-        path.chmod(_SYSTEM_MODE)
+    if mode != _PRIVATE:
+        path.chmod(mode)
     return old
 
 

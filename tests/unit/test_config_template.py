@@ -14,7 +14,8 @@ from backup.config.choices import DEFAULT_KEEP
 from backup.config.models import Source
 from backup.config.reading import load_configuration
 from backup.config.template import Answers, render, scalar
-from backup.config.writing import check_place, place_of, write_configuration
+from backup.config.writing import check_place, mode_of, place_of, write_configuration
+from backup.environment import SYSTEM_CONFIG
 from backup.errors import BackupError, ConfigError
 from backup.retention import NOTHING_GOES, parse_keep
 
@@ -116,6 +117,14 @@ class TestFile:
 
         assert path.read_text() == "version: 1\n"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def test_the_machine_s_own_may_be_read_by_its_group(self, tmp_path):
+        path = tmp_path / "config.yaml"
+
+        write_configuration(path, "x", force=False, mode=mode_of(SYSTEM_CONFIG / "config.yaml"))
+
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert mode_of(path) == 0o600
 
     def test_one_that_is_there_is_not_replaced(self, tmp_path):
         path = tmp_path / "config.yaml"
