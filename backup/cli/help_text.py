@@ -51,6 +51,7 @@ keep
   undelete             bring snapshots back out of the trash
   catalog rebuild      read the stores again for what is known of them
 set up
+  config init          make a first configuration, by asking
   config validate      check the configuration; every problem with its line
   config show [JOB]    what holds in the end, and where it was said
   config schema        the JSON Schema of configurations, for editors
