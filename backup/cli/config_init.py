@@ -45,7 +45,10 @@ def init(
     )
 
     call = invocation(context)
-    path = place_of(call.settings.config, is_root=os.geteuid() == 0)
+    given = call.settings.config
+    path = place_of(given, is_root=os.geteuid() == 0)
+    # A configuration that is there, or is to be, does not say what the new one says.
+    call.settings = call.settings._replace(config=Path(os.devnull))
     if not call.dry_run:
         check_place(path, force=force)
     home = Path("~").expanduser()
@@ -61,7 +64,7 @@ def init(
     if call.json:
         print_json(_json(path, old, answers))
     elif not call.quiet:
-        _tell(call, path, old, answers)
+        _tell(call, path, old, answers, named=given is not None)
 
 
 def _tell_plan(call: Invocation, path: Path, text: str) -> None:
@@ -73,7 +76,7 @@ def _tell_plan(call: Invocation, path: Path, text: str) -> None:
     call.note(f"this would be {path}{there if os.path.lexists(path) else ''}")
 
 
-def _tell(call: Invocation, path: Path, old: Path | None, answers: Answers) -> None:
+def _tell(call: Invocation, path: Path, old: Path | None, answers: Answers, *, named: bool) -> None:
     print_line(f"the configuration has been written: {path}")
     if old is not None:
         print_line(f"  the old one is {old}")
@@ -82,7 +85,6 @@ def _tell(call: Invocation, path: Path, old: Path | None, answers: Answers) -> N
         print_line(f"  saves {source.path}{left_out}")
     for url in answers.stores.values():
         print_line(f"  into {url}")
-    named = call.settings.config is not None
     option = f" --config {shlex.quote(str(path))}" if named else ""
     print_line("next:")
     for line in _key_lines(call, answers.key_file):
