@@ -121,6 +121,7 @@ class ChildRun:
         timeout: After how many seconds it is asked to end, ``None`` for never.
         grace: How many seconds it has then, before it is killed.
         patience: How many seconds a killed process is waited for.
+        held: Descriptors that the process keeps, for example of locks.
         on_output: Is told what it writes, as it comes.
     """
 
@@ -131,10 +132,12 @@ class ChildRun:
         timeout: float | None = None,
         grace: float = _GRACE,
         patience: float = _PATIENCE,
+        held: Sequence[int] = (),
         on_output: OnOutput | None = None,
     ) -> None:
         self._command = list(command)
         self._timeout = timeout
+        self._held = tuple(held)
         self._steps = [(signal.SIGTERM, grace), (signal.SIGKILL, patience)]
         self._sent: list[signal.Signals] = []
         self._on_output = on_output
@@ -185,6 +188,7 @@ class ChildRun:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=self._held,
             bufsize=0,
         )
 

@@ -104,9 +104,7 @@ class Work(Model):
 class Job(Work):
     """What to save, and all that ``defaults`` may say."""
 
-    sources: Annotated[
-        tuple[Annotated[Source, BeforeValidator(_source)], ...], Field(min_length=1)
-    ]
+    sources: Annotated[tuple[Annotated[Source, BeforeValidator(_source)], ...], Field(min_length=1)]
 
 
 class Configuration(Model):
