@@ -247,4 +247,3 @@ def _unknown(word: str) -> InvalidArgumentError:
     close = get_close_matches(word, _WORDS, n=1)
     hint = f"did you mean {close[0]}?" if close else f"what can be said: {', '.join(_WORDS)}"
     return InvalidArgumentError(f"{word[:80]!r} is no condition", hint=hint)
-

@@ -10,8 +10,11 @@ from backup.conditions import NO_CONDITIONS, Conditions
 from backup.running.work import Work
 from backup.triggers import Retry, Trigger, describe
 
+RETRY = Retry()
+"""What counts where nothing is said of it."""
+
 Begin = Callable[[int | None, OnOutput | None], Work]
-"""Makes the work of one run; is given the descriptor of the task's lock, and who hears its output."""
+"""Makes the work of one run, of the descriptor of the task's lock and of who hears its output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class Task:
     follows: str = ""
     at_once: bool = True
     apart: str = ""
-    retry: Retry = Retry()
+    retry: Retry = RETRY
     conditions: Conditions = NO_CONDITIONS
     about: str = ""
 

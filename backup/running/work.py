@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 from backup.child_run import ChildEnd, ChildRun, OnOutput
 from backup.errors import BackupError
-from backup.run_state import Detail, Outcome
+from backup.run_state import Outcome
+from backup.run_state.records import Detail
 from backup.triggers import span_text
 
 _OUTCOMES = {0: Outcome.DONE, 3: Outcome.INCOMPLETE, 130: Outcome.INTERRUPTED}
