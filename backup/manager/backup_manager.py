@@ -142,8 +142,8 @@ class BackupManager:
         """
         checked: Checked = {}
         proofs = []
-        for one in self._own_snapshots()[-1 if newest else 0 :]:
-            located = locate(self._storage, one.stored.name)
+        for one in self._own_names()[-1 if newest else 0 :]:
+            located = locate(self._storage, one)
             proof = verify_snapshot(
                 located, [self._key], level=Level(level), clock=self._clock, checked=checked
             )
@@ -241,6 +241,18 @@ class BackupManager:
         listed = list_snapshots(self._storage, host=self._host, job=self._job or "")
         opened = [open_candidate(self._storage, one, [self._key]) for one in listed]
         return [one for one in opened if one.record and one.record.sources == (source,)]
+
+    def _own_names(self) -> list[str]:
+        """Return the names of this source's snapshots, and of those that nobody can tell whose."""
+        own = self._own_snapshots()
+        jobs = {_job_of(one) for one in own}
+        jobs.add(f"{self._host}/{self._job or slug(Path(self._source).name)}")
+        names = {one.stored.name for one in own}
+        return [
+            one.name
+            for one in list_snapshots(self._storage, host=self._host, job=self._job or "")
+            if one.name in names or (one.damage and f"{one.host}/{one.job}" in jobs)
+        ]
 
     def _path(self, name: str) -> str:
         root = self._storage.local_root()
