@@ -63,6 +63,7 @@ class JobRuns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``served`` is the scheduled moment that was served last, ``last`` the run that was begun last,
     ``last_done`` when one last ended well. ``failures`` counts runs that failed in a row, and
     ``tries`` those of them for the moment that was served last. ``retry_at`` is when to try again.
+    ``set_back`` is when ``last_moment`` was first seen to lie ahead of the clock.
     """
 
     job: str
@@ -72,14 +73,29 @@ class JobRuns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: int = 0
     tries: int = 0
     retry_at: datetime | None = None
+    set_back: datetime | None = None
     paused_since: datetime | None = None
     last_done: datetime | None = None
     last: Run | None = None
 
     @property
+    def last_moment(self) -> datetime:
+        """The moment that was served last, or when the job was first seen."""
+        return self.served or self.first_seen
+
+    @property
     def unended(self) -> Run | None:
         """The run that has not told its end: it goes on, or its process is gone."""
         return self.last if self.last is not None and self.last.outcome is None else None
+
+
+def seen(known: JobRuns, now: datetime) -> JobRuns:
+    """Return what is known at ``now``: whether the clock was set back, or put right again."""
+    if known.last_moment <= now:
+        return known if known.set_back is None else replace(known, set_back=None)
+    if known.set_back is not None and known.set_back <= now:
+        return known
+    return replace(known, set_back=now)
 
 
 def begun(known: JobRuns, cause: Cause, started: datetime, process: int) -> JobRuns:

@@ -25,6 +25,7 @@ from backup.run_state.records import (
     as_ended,
     begun,
     ended,
+    seen,
 )
 from backup.run_state.rows import (
     delete,
@@ -84,15 +85,20 @@ class RunState:
         return self._database.read(read_all, {})
 
     def see(self, jobs: Iterable[str]) -> dict[str, JobRuns]:
-        """Return what is known of ``jobs``; those that are new are first seen now."""
-        wanted = list(jobs)
+        """Return what is known of ``jobs``; those that are new are first seen now.
+
+        Who looks what is due looks through this: it notices when the clock was set back.
+        """
+        wanted, now = list(jobs), self._clock()
         known = self.jobs()
-        if set(wanted) <= known.keys():
+        if all(job in known and seen(known[job], now) is known[job] for job in wanted):
             return {job: known[job] for job in wanted}
-        now = self._clock()
 
         def work(found: sqlite3.Connection) -> dict[str, JobRuns]:
-            return {job: read_or_make(found, job, now) for job in wanted}
+            looked = {job: seen(read_or_make(found, job, now), now) for job in wanted}
+            for one in looked.values():
+                write(found, one)
+            return looked
 
         return self._database.write(work)
 
@@ -124,7 +130,7 @@ class RunState:
         def decide(known: JobRuns) -> JobRuns | None:
             if known.paused_since is not None or known.served != after:
                 return None
-            return replace(known, served=moment, tries=0, retry_at=None)
+            return replace(known, served=moment, tries=0, retry_at=None, set_back=None)
 
         return self._claim(job, Cause.SCHEDULE, decide)
 

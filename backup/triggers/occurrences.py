@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
 
 from cronsim import CronSim
 
@@ -39,6 +40,7 @@ def _walls_until(line: str, wall: datetime) -> Iterator[datetime]:
     return CronSim(line, wall.replace(microsecond=0, fold=0) + _SECOND, reverse=True)
 
 
+@cache
 def _is_hourly(line: str) -> bool:
     return len(CronSim(line, datetime(2000, 1, 1)).hours) == _HOURS  # noqa: DTZ001 - a wall clock's
 
