@@ -237,22 +237,23 @@ class BackupManager:
 
     def _own_snapshots(self) -> list[Opened]:
         """Return this source's snapshots, by their signed records."""
-        source = os.path.realpath(os.fsencode(self._source)).lstrip(b"/")
-        listed = list_snapshots(self._storage, host=self._host, job=self._job or "")
-        opened = [open_candidate(self._storage, one, [self._key]) for one in listed]
-        return [one for one in opened if one.record and one.record.sources == (source,)]
+        return [one for one in self._opened() if self._is_own(one)]
 
     def _own_names(self) -> list[str]:
-        """Return the names of this source's snapshots, and of those that nobody can tell whose."""
-        own = self._own_snapshots()
-        jobs = {_job_of(one) for one in own}
+        """Return the names of this source's snapshots, and of those beside them that do not open."""
+        opened = self._opened()
+        jobs = {_job_of(one) for one in opened if self._is_own(one)}
         jobs.add(f"{self._host}/{self._job or slug(Path(self._source).name)}")
-        names = {one.stored.name for one in own}
-        return [
-            one.name
-            for one in list_snapshots(self._storage, host=self._host, job=self._job or "")
-            if one.name in names or (one.damage and f"{one.host}/{one.job}" in jobs)
-        ]
+        mine = [one for one in opened if one.record is None or self._is_own(one)]
+        return [one.stored.name for one in mine if _job_of(one) in jobs]
+
+    def _opened(self) -> list[Opened]:
+        listed = list_snapshots(self._storage, host=self._host, job=self._job or "")
+        return [open_candidate(self._storage, one, [self._key]) for one in listed]
+
+    def _is_own(self, one: Opened) -> bool:
+        source = os.path.realpath(os.fsencode(self._source)).lstrip(b"/")
+        return one.record is not None and one.record.sources == (source,)
 
     def _path(self, name: str) -> str:
         root = self._storage.local_root()

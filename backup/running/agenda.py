@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from backup.run_state import Cause, JobRuns
 from backup.running.task import Task
-from backup.triggers import Retry, delayed, is_retry_due, next_run, retry_at
+from backup.triggers import Retry, Trigger, delayed, is_retry_due, next_run, retry_at
 
 LOOK_AGAIN = timedelta(seconds=30)
 """After what time to look again at the latest: clocks are set, and machines sleep."""
@@ -71,14 +71,21 @@ def _moment(
     task: Task, known: JobRuns, others: Mapping[str, JobRuns], now: datetime, zone: tzinfo
 ) -> datetime | None:
     """Return the moment that is to be served next."""
-    since = known.served or known.first_seen
     if task.trigger is None:
         other = others.get(task.follows)
         done = None if other is None else other.last_done
-        return done if done is not None and done > since else None
-    if known.served is None and task.trigger.interval is not None and task.at_once:
-        return known.first_seen
-    return next_run(task.trigger, since, now, zone)
+        if done is None or (known.last_moment <= now and done <= known.last_moment):
+            return None
+        return done
+    interval = task.trigger.interval
+    is_new = known.served is None and task.at_once
+    if is_new and interval is not None and now < known.first_seen + interval:
+        return min(known.first_seen, now)
+    return _next(task.trigger, known, now, zone)
+
+
+def _next(trigger: Trigger, known: JobRuns, now: datetime, zone: tzinfo) -> datetime:
+    return next_run(trigger, known.last_moment, now, zone, set_back=known.set_back)
 
 
 def _begin(task: Task, moment: datetime, seed: str) -> datetime:
@@ -102,7 +109,7 @@ def when_to_retry(
     """
     following = None
     if task.trigger is not None:
-        following = next_run(task.trigger, known.served or known.first_seen, now, zone)
+        following = _next(task.trigger, known, now, zone)
     retry = task.retry
     if interrupted and not retry.times:
         retry = Retry(times=1)
