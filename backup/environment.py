@@ -11,6 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 _APP = "auto-backup"
+SYSTEM_CONFIG = Path("/etc") / _APP
 
 
 def variable(name: str, environ: Mapping[str, str] | None = None) -> str | None:
@@ -31,6 +32,12 @@ def config_path(name: str) -> Path:
     import platformdirs  # noqa: PLC0415 - imported where it is needed: it costs start-up time
 
     return platformdirs.user_config_path(_APP) / name
+
+
+def config_directories() -> list[Path]:
+    """Return where a configuration is looked for: root's is the machine's before it is its own."""
+    system = [SYSTEM_CONFIG] if os.geteuid() == 0 else []
+    return [*system, config_path("config").parent]
 
 
 def state_dir() -> Path:

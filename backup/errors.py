@@ -48,7 +48,8 @@ Rules:
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 
 class BackupError(Exception):
@@ -68,9 +69,23 @@ class BackupError(Exception):
 
 
 class ConfigError(BackupError):
-    """The call or the configuration does not say something that can be done."""
+    """The call or the configuration does not say something that can be done.
+
+    ``problems`` are the lines of a message that tells several things at once.
+    """
 
     exit_code = 2
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def of_problems(cls, where: str, problems: Sequence[str], *, hint: str | None = None) -> Self:
+        """Return the error that tells all ``problems`` of one thing, each on a line."""
+        if len(problems) == 1:
+            return cls(problems[0], hint=hint)
+        lines = "".join(f"\n  {one}" for one in problems)
+        error = cls(f"{len(problems)} problems in {where}:{lines}", hint=hint)
+        error.problems = tuple(problems)
+        return error
 
 
 class InvalidArgumentError(ConfigError, ValueError):

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import msgspec
 
-from backup.errors import BackupError
+from backup.errors import BackupError, ConfigError
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
@@ -127,8 +127,11 @@ def print_note(text: str) -> None:
 
 
 def print_error(error: BackupError) -> None:
-    """Tell what failed and what to do next."""
-    print_note(f"error: {error.message}")
+    """Tell what failed and what to do next; several problems each on a line of its own."""
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    print_note(f"error: {error.message.split(chr(10))[0] if problems else error.message}")
+    for problem in problems:
+        _tell(f"  {safe_text(problem)}")
     if error.hint:
         first, *more = error.hint.split("\n")
         print_note(f"hint: {first}")

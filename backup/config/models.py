@@ -1,122 +1,123 @@
-"""What a configuration may say. Each key appears here together with the thing it configures."""
+"""What a configuration may say. Each key appears here together with the thing it configures.
+
+A key's description, and what happens without it, are what the schema, ``config show`` and the
+reference tell of it.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from backup.errors import BackupError
-from backup.retention import RetentionPolicy, make_policy
-from backup.snapshot.compression import archive_type
-from backup.snapshot.names import check_word
+from backup.config.keeping import Keep
+from backup.config.values import (
+    AbsolutePath,
+    Compression,
+    HostName,
+    JobName,
+    Marker,
+    Pattern,
+    RecipientText,
+    Several,
+    Size,
+    StoreName,
+    StoreUrl,
+    Tag,
+    Whole,
+)
 
 VERSION = 1
+
+
+def key(description: str, *, without: str) -> Any:
+    """Return the field of a key that may be left out; ``without`` tells what is done then."""
+    return Field(None, description=description, json_schema_extra={"without": without})
 
 
 class Model(BaseModel):
     """A mapping of the configuration: what it does not know it refuses."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True
-    )
-
-
-def _word(text: str) -> str:
-    return _ours(lambda: check_word(text, "name"))
-
-
-def _ours(check: Any) -> Any:
-    """Return what ``check`` returns; our errors are problems of a value here."""
-    try:
-        return check()
-    except BackupError as error:
-        raise ValueError(error.message + (f"; {error.hint}" if error.hint else "")) from error
-
-
-def _policy(value: object) -> object:
-    if isinstance(value, RetentionPolicy):
-        return value
-    if not isinstance(value, dict):
-        raise ValueError("it needs a mapping such as {last: 3, daily: 14}")
-    return _ours(lambda: make_policy(value))
-
-
-def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _compression(text: str) -> str:
-    _ours(lambda: archive_type(text))
-    return text
-
-
-def _absolute(path: Path) -> Path:
-    path = path.expanduser()
-    if not path.is_absolute():
-        raise ValueError("it has to be an absolute path: a service has no directory of its own")
-    return path
-
-
-Name = Annotated[str, AfterValidator(_word)]
-Keep = Annotated[RetentionPolicy, BeforeValidator(_policy)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-Compression = Annotated[str, AfterValidator(_compression)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Store(Model):
-    """A place for snapshots; ``keep`` wins over the job's."""
+    """A place for snapshots."""
 
-    url: str
-    keep: Keep | None = None
-
-
-class Source(Model):
-    """A directory or a single file, and what to leave out of it."""
-
-    path: AbsolutePath
-    exclude: Texts = ()
+    url: StoreUrl = Field(description="A directory's absolute path, or a URL.")
+    keep: Keep | None = key("What to keep here; it wins over the job's.", without="the job's")
 
 
 def _source(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+class Source(Model):
+    """A directory or a single file, and what to leave out of it."""
+
+    path: AbsolutePath = Field(description="A directory or a single file.")
+    exclude: Several[Pattern] = Field(
+        (), description="Patterns as in a .gitignore file, relative to this source."
+    )
+
+
 class Work(Model):
     """What a job says, or ``defaults`` say for all jobs; ``None`` where nothing is said."""
 
-    stores: Texts | None = None
-    compression: Compression | None = None
-    level: int | None = None
-    workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    recipients: Texts | None = None
-    tags: Texts | None = None
-    keep: Keep | None = None
-    exclude: Texts | None = None
-    exclude_if_present: Texts | None = None
-    exclude_caches: bool | None = None
-    exclude_larger_than: str | None = None
-    one_file_system: bool | None = None
+    stores: Annotated[Several[str], Field(min_length=1)] | None = key(
+        "Names of stores, or their paths or URLs; the first one is written first,"
+        " the others get copies.",
+        without="the only one of stores, else the default directory",
+    )
+    compression: Compression | None = key("How to compress.", without="xz")
+    level: Whole | None = key("How hard to compress.", without="the compression's usual one")
+    workers: Annotated[Whole, Field(ge=1, le=256)] | None = key(
+        "How many processes read and compress.", without="what the machine allows"
+    )
+    recipients: Several[RecipientText] | None = key(
+        "Public keys, or files of them, to seal for as well.", without="the top level's"
+    )
+    tags: Several[Tag] | None = key("Words to keep with each snapshot.", without="none")
+    keep: Keep | None = key("What to keep.", without="nothing is ever deleted")
+    exclude: Several[Pattern] | None = key(
+        "Patterns as in a .gitignore file, relative to each source.", without="none"
+    )
+    exclude_if_present: Several[Marker] | None = key(
+        "Leave out what is in directories that hold a file of this name.", without="none"
+    )
+    exclude_caches: bool | None = key(
+        "Leave out what a CACHEDIR.TAG marks as a cache.", without="false"
+    )
+    exclude_larger_than: Size | None = key("Leave out larger files.", without="no limit")
+    one_file_system: bool | None = key("Leave out what is mounted in the sources.", without="false")
 
 
 class Job(Work):
     """What to save, and all that ``defaults`` may say."""
 
-    sources: Annotated[tuple[Annotated[Source, BeforeValidator(_source)], ...], Field(min_length=1)]
+    sources: Annotated[
+        tuple[Annotated[Source, BeforeValidator(_source)], ...], Field(min_length=1)
+    ] = Field(description="What to save: paths, or mappings with a path and what to leave out.")
 
 
 class Configuration(Model):
     """A whole configuration, files below ``conf.d`` merged in."""
 
-    version: Literal[1]
-    host: Name | None = None
-    key_file: AbsolutePath | None = None
-    recipients: Texts | None = None
-    stores: dict[Name, Store] = Field(default_factory=dict)
-    defaults: Work = Work()
-    jobs: dict[Name, Job] = Field(default_factory=dict)
+    version: Literal[1] = Field(description="The version of this format: 1.")
+    host: HostName | None = key(
+        "This machine's name in the stores; containers need it.", without="its short host name"
+    )
+    key_file: AbsolutePath | None = key(
+        "The key; hosts that may only write have none.", without="the user's own"
+    )
+    recipients: Several[RecipientText] | None = key(
+        "Public keys, or files of them, to seal for as well.", without="the user's list"
+    )
+    stores: dict[StoreName, Store] = Field(
+        default_factory=dict, description="Places for snapshots, by name."
+    )
+    defaults: Work = Field(Work(), description="What holds for each job that says nothing else.")
+    jobs: dict[JobName, Job] = Field(default_factory=dict, description="What to save, by name.")
 
     def job(self, name: str) -> Job:
         """Return a job with everything that ``defaults`` say and it does not."""
@@ -124,3 +125,14 @@ class Configuration(Model):
         said = {key: getattr(self.defaults, key) for key in self.defaults.model_fields_set}
         said |= {key: getattr(own, key) for key in own.model_fields_set}
         return Job.model_construct(_fields_set=set(said), **said)
+
+    def store(self, said: str) -> Store:
+        """Return the store that ``said`` names, or the one at that path or URL."""
+        return self.stores.get(said) or Store(url=said)
+
+    def stores_of(self, job: str) -> tuple[str, ...]:
+        """Return what a job's stores are called; none where the default one is meant."""
+        said = self.job(job).stores
+        if said is None:
+            return tuple(self.stores)
+        return said
