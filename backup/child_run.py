@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from backup.errors import WorkerError
+from backup.pool.starting import find_python
 
 # Between fork and the command: the kernel is asked to end it together with who waits for it. A
 # function for subprocess to call there could deadlock, as this process has threads.
@@ -174,14 +174,15 @@ class ChildRun:
             process = self._process = self._start()
             ears = self._attend(process, self._wish)
         except OSError as error:
-            raise WorkerError(f"cannot start {self._command[0]}: {error.strerror}") from error
+            reason = error.strerror or error
+            raise WorkerError(f"cannot start {self._command[0]}: {reason}") from error
         finally:
             self._close()
         out, err = bytes(ears.tails[1]), bytes(ears.tails[2])
         return ChildEnd(process.poll(), out, err, self._timed_out, self._stopped)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
+        launch = [find_python(), "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
         return subprocess.Popen(
             [*launch, *self._command],
             stdin=subprocess.DEVNULL,

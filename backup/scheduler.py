@@ -264,15 +264,22 @@ def _verifications(manager: object) -> list[Task]:
     if check is None:
         return []
     name = f"verify/{getattr(manager, 'name', 'backup')}"
+    works: list[tuple[str, str, Callable[[], object]]] = [
+        ("", "1 day", lambda: _prove(check(newest=True))),
+        ("/all", "7 days", lambda: _prove(check())),
+        ("/content", "30 days", lambda: _prove(check("content"))),
+    ]
     return [
-        Task(name=name + end, begin=_calling(work), trigger=make_trigger({"every": interval}),
-             at_once=False, apart=name, about=about)
-        for end, interval, about, work in (
-            ("", "1 day", "checksum of the newest", lambda: _prove(check(newest=True))),
-            ("/all", "7 days", "checksum of all", lambda: _prove(check())),
-            ("/content", "30 days", "content of all", lambda: _prove(check("content"))),
+        Task(
+            name=name + end,
+            begin=_calling(work),
+            trigger=make_trigger({"every": interval}),
+            at_once=False,
+            apart=name,
+            is_upkeep=True,
         )
-    ]  # fmt: skip
+        for end, interval, work in works
+    ]
 
 
 def _prove(proofs: Sequence[Proof]) -> None:

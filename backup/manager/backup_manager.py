@@ -240,7 +240,7 @@ class BackupManager:
         return [one for one in self._opened() if self._is_own(one)]
 
     def _own_names(self) -> list[str]:
-        """Return the names of this source's snapshots, and of those beside them that do not open."""
+        """Return the names of this source's snapshots, and of what beside them does not open."""
         opened = self._opened()
         jobs = {_job_of(one) for one in opened if self._is_own(one)}
         jobs.add(f"{self._host}/{self._job or slug(Path(self._source).name)}")

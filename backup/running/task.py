@@ -30,7 +30,7 @@ class Task:
         apart: Tasks that say the same here do not run at once; for example those of one job.
         retry: What happens after a failure.
         conditions: What has to hold before it begins.
-        about: What it does, for people; empty for a job.
+        is_upkeep: Whether it looks after what jobs store, and is no job itself.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Task:
     apart: str = ""
     retry: Retry = RETRY
     conditions: Conditions = NO_CONDITIONS
-    about: str = ""
+    is_upkeep: bool = False
 
     def when(self) -> str:
         """Return when it is due, for people."""
