@@ -25,6 +25,7 @@ _NOTHING_THERE = 10
 _AGAIN = Retry(times=1, wait=timedelta(hours=1))
 _DEFAULT_STORE = "default"
 _ALL_EACH = 7
+_LONGEST = timedelta(days=3660)
 _COMMAND = "import sys; sys.path[:] = {path!a}; from backup.cli import main; sys.exit(main())"
 
 
@@ -163,7 +164,9 @@ def _verifications(program: Program, place: Place) -> Iterator[Task]:
         newest = program.call("verify", f"{place.host}/{place.job}", *options)
         yield _upkeep(place, name, newest, every(checks.checksum))
         everything = program.call("verify", "--level=checksum", *of_job)
-        yield _upkeep(place, f"{name}/all", everything, every(checks.checksum * _ALL_EACH))
+        yield _upkeep(
+            place, f"{name}/all", everything, every(min(checks.checksum * _ALL_EACH, _LONGEST))
+        )
     if checks.content is not None:
         contents = program.call("verify", "--level=content", *of_job)
         yield _upkeep(place, f"{name}/content", contents, every(checks.content))

@@ -51,6 +51,7 @@ class Settings(NamedTuple):
     state: Path | None = None
     identity_file: Path | None = None
     passphrase_file: Path | None = None
+    config: Path | None = None
 
     def store_urls(self) -> tuple[str, ...]:
         """Return the stores by name, URL or path; the default one where none was named."""

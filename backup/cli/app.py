@@ -22,6 +22,7 @@ from backup.cli import (
     look,
     measuring,
     prove,
+    schedule_commands,
     search,
     snapshots,
     take,
@@ -81,6 +82,7 @@ get_back.register(app)
 prove.register(app)
 keep.register(app)
 trash.register(app)
+schedule_commands.register(app)
 app.add_typer(catalog_commands.app, name="catalog", help="What this machine knows of its stores.")
 app.add_typer(key_commands.app, name="key", help="Make and look at keys.")
 
@@ -99,6 +101,7 @@ def _global_options(
     host: Annotated[str | None, typer.Option(help="This machine's name in the stores.")] = None,
     job: Annotated[str | None, typer.Option(help="The job's name.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="The key.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The configuration.")] = None,
     identity: Annotated[Path | None, typer.Option(help="A private key that opens.")] = None,
     passphrase_file: Annotated[Path | None, typer.Option(help="A passphrase.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="State and log.")] = None,
@@ -120,6 +123,7 @@ def _global_options(
         state=_path(state_dir),
         identity_file=_path(identity),
         passphrase_file=_path(passphrase_file),
+        config=_path(config),
     )
     call.json, call.quiet, call.verbose, call.dry_run = as_json, quiet, verbose, dry_run
     call.log_file, call.yes = _path(log_file), yes or says_yes(variable("YES"))

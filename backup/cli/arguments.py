@@ -16,6 +16,7 @@ _WITH_VALUE = {
     "--store": "--store",
     "-s": "--store",
     "--dest": "--store",
+    "--config": "--config",
     "--host": "--host",
     "--job": "--job",
     "--key-file": "--key-file",

@@ -99,14 +99,13 @@ class Runner:
         Raises:
             BackupError: The record of runs cannot be used, so nothing more can begin.
         """
-        now = self._clock()
         self._settle()
-        turns = self._turns(now)
+        turns, now = self._turns()
         passed = self._questions.passed(turns)
         for turn, waited in passed:
             self._skip(turn, waited)
         if passed:
-            turns = self._turns(now)
+            turns, now = self._turns()
         for turn in turns:
             if turn.is_due(now):
                 self._take_up(turn)
@@ -163,7 +162,7 @@ class Runner:
             self._changed.notify_all()
         self._wake()
 
-    def _turns(self, now: datetime) -> list[Turn]:
+    def _turns(self) -> tuple[list[Turn], datetime]:
         tasks = self._tasks()
         if time.monotonic() - self._marked >= _MARK_EVERY:
             by_name = {one.name: one for one in tasks}
@@ -171,7 +170,8 @@ class Runner:
                 _LOG.warning("%s: %s", run.job, run.reason)
             self._marked = time.monotonic()
         known = self._state.see(one.name for one in tasks)
-        return plan(tasks, known, now, self._zone, self._seed)
+        now = self._clock()  # not sooner: what is new was first seen just now
+        return plan(tasks, known, now, self._zone, self._seed), now
 
     def _again(self, tasks: dict[str, Task], known: JobRuns) -> datetime | None:
         task, now = tasks.get(known.job), self._clock()
