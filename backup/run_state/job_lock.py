@@ -44,10 +44,10 @@ class JobLock:
 
     def close(self) -> None:
         """Let go of the lock, as far as this process is concerned."""
-        if self._descriptor >= 0:
-            # Not by unlocking: that would take it from a process that was given the descriptor.
-            os.close(self._descriptor)
-            self._descriptor = -1
+        # Not by unlocking: that would take it from a process that was given the descriptor.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            _close(descriptor)
 
     def delete(self) -> None:
         """Delete the file; who has opened it meanwhile will see that it is gone."""
@@ -96,8 +96,14 @@ def _locked(path: Path) -> int | None:
             return kept
     finally:
         if descriptor >= 0:
-            os.close(descriptor)
+            _close(descriptor)
     return None
+
+
+def _close(descriptor: int) -> None:
+    """Close a file that nothing was written to: an error means nothing, and it is closed."""
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
@@ -131,7 +137,7 @@ def is_held(directory: Path, job: str) -> bool:
     except OSError:
         return True
     finally:
-        os.close(descriptor)
+        _close(descriptor)
 
 
 def _path(directory: Path, job: str) -> Path:

@@ -15,7 +15,7 @@ _NTH = {"first": "#1", "second": "#2", "third": "#3", "fourth": "#4", "last": "L
 _TIME = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::00)?", re.ASCII)
 _DATE = re.compile(r"([0-9]{1,2})(?:st|nd|rd|th)", re.ASCII)
 _BETWEEN = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+")
-_SAFE_DAYS = 28  # each month has them
+_DATES = range(1, 29)  # each month has them
 _EXAMPLES = 'write it as "monday at 03:00", "weekdays at 22:00" or "1st at 04:00"'
 
 
@@ -93,11 +93,9 @@ def _weekdays(numbers: Iterable[int]) -> str:
 
 
 def _date(words: str, number: int) -> str:
-    if not 1 <= number <= _SAFE_DAYS:
-        raise InvalidArgumentError(
-            f"not every month has a {words}",
-            hint="say 'last day at 04:00'" if number <= 31 else "days are 1st to 28th, or last day",  # noqa: PLR2004 - no month has more
-        )
+    if number not in _DATES:
+        hint = "days of the month are 1st to 28th, and last day"
+        raise InvalidArgumentError(f"not every month has a {words}", hint=hint)
     return f"{number} * *"
 
 

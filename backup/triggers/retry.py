@@ -30,7 +30,7 @@ class Retry:
     def __post_init__(self) -> None:
         if not 0 <= self.times <= 100:  # noqa: PLR2004 - more would be a schedule of its own
             raise InvalidArgumentError(f"a job is tried again 0 to 100 times, not {self.times}")
-        if self.factor < 1:
+        if not self.factor >= 1:  # which a number that is none is not, either
             raise InvalidArgumentError(f"factor is 1 or more, not {self.factor}")
         if not timedelta(0) < self.wait <= self.most:
             raise InvalidArgumentError("wait is above zero, and not longer than most")

@@ -10,6 +10,7 @@ from backup.errors import InvalidArgumentError
 
 _MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60, "week": 7 * 24 * 60}
 _SHORT = {"m": "minute", "min": "minute", "h": "hour", "d": "day", "w": "week"}
+_WEEKDAYS = {f"{one}day" for one in ("mon", "tues", "wednes", "thurs", "fri", "satur", "sun")}
 _SPAN = re.compile(r"(?P<number>[0-9]{1,9})?\s*(?P<unit>[^\W\d_]+)")
 _MOST_DAYS = 3660
 _EXAMPLES = "write it as 15 minutes, 6 hours, 1 day or 2 weeks"
@@ -52,6 +53,10 @@ def _unit(word: str, what: str) -> str:
         return unit
     if unit in _NOT_FIXED:
         raise InvalidArgumentError(f"{what} cannot count {unit}s", hint=_NOT_FIXED[unit])
+    if lower.removesuffix("s") in _WEEKDAYS:
+        raise InvalidArgumentError(
+            f"{what} needs a time, not a day", hint=f"say on: {lower.removesuffix('s')} at 03:00"
+        )
     close = get_close_matches(lower, [*_MINUTES, *(f"{one}s" for one in _MINUTES)], n=1)
     hint = f"did you mean {close[0]}?" if close else "units are minutes, hours, days and weeks"
     raise InvalidArgumentError(f"{what} does not know the unit {word[:40]!r}", hint=hint)
