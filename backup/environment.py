@@ -8,15 +8,62 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, tzinfo
 from pathlib import Path
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 _APP = "auto-backup"
+PREFIX = "AUTO_BACKUP_"
 SYSTEM_CONFIG = Path("/etc") / _APP
 
+VARIABLES: Mapping[str, str] = {
+    "CONFIG": "the configuration's file, or the directory that holds it",
+    "STORE": "where snapshots lie: a directory or a URL",
+    "HOST": "this machine's name in the stores",
+    "KEY_FILE": "the key",
+    "IDENTITY": "the private half of a public key",
+    "PASSPHRASE_FILE": "a file whose only line is a passphrase",
+    "RECIPIENTS": "public keys, or files of them, to seal for, with ':' between",
+    "SIGNERS": "the list of hosts whose signatures are accepted",
+    "STATE_DIR": "signing key, log and catalog",
+    "YES": "agree beforehand to what would be asked: 1 or 0",
+}
+"""What can be set in the environment or in an ``.env`` file, without its prefix."""
 
-def variable(name: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """Return ``AUTO_BACKUP_<name>`` from the environment, ``None`` where it is unset or empty."""
-    return (os.environ if environ is None else environ).get(f"AUTO_BACKUP_{name}") or None
+
+class Default(NamedTuple):
+    """What a variable is where the environment does not have it, and where that was said."""
+
+    value: str
+    origin: str
+
+
+_defaults: dict[str, Default] = {}
+
+
+def set_defaults(defaults: Mapping[str, Default]) -> None:
+    """Let variables be ``defaults`` where the environment does not have them, and no others."""
+    _defaults.clear()
+    _defaults.update(defaults)
+
+
+def variable(name: str) -> str | None:
+    """Return ``AUTO_BACKUP_<name>``, ``None`` where it is unset or empty.
+
+    The environment wins over defaults, also where it has the variable without a value.
+    """
+    if PREFIX + name in os.environ:
+        return os.environ[PREFIX + name] or None
+    default = _defaults.get(name)
+    return default.value or None if default else None
+
+
+def variable_origin(name: str) -> str | None:
+    """Return where the value of ``variable`` was said, in words; ``None`` where it has none."""
+    if variable(name) is None:
+        return None
+    if PREFIX + name in os.environ:
+        return f"environment {PREFIX}{name}"
+    return _defaults[name].origin
 
 
 def key_file_path() -> Path:
@@ -35,7 +82,7 @@ def config_path(name: str) -> Path:
 
 
 def config_directories() -> list[Path]:
-    """Return where a configuration is looked for: root's is the machine's before it is its own."""
+    """Return where a configuration is looked for; root looks for the machine's first."""
     system = [SYSTEM_CONFIG] if os.geteuid() == 0 else []
     return [*system, config_path("config").parent]
 

@@ -48,7 +48,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Self
 
 
@@ -78,13 +77,13 @@ class ConfigError(BackupError):
     problems: tuple[str, ...] = ()
 
     @classmethod
-    def of_problems(cls, where: str, problems: Sequence[str], *, hint: str | None = None) -> Self:
+    def of_problems(cls, where: str, problems: tuple[str, ...], *, hint: str | None = None) -> Self:
         """Return the error that tells all ``problems`` of one thing, each on a line."""
         if len(problems) == 1:
             return cls(problems[0], hint=hint)
         lines = "".join(f"\n  {one}" for one in problems)
         error = cls(f"{len(problems)} problems in {where}:{lines}", hint=hint)
-        error.problems = tuple(problems)
+        error.problems = problems
         return error
 
 

@@ -14,6 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, settings
 
+from backup.environment import VARIABLES
 from backup.manager import SnapshotRequest
 from backup.snapshot.recipients import FernetKey
 from backup.snapshot.signing import HostKey
@@ -47,6 +48,8 @@ def private_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     for name in ("CONFIG", "STATE", "DATA", "CACHE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
+    for name in VARIABLES:  # what is set, even to nothing, wins over an .env file
+        monkeypatch.setenv(f"AUTO_BACKUP_{name}", "")
     monkeypatch.setenv("AUTO_BACKUP_STATE_DIR", str(home / "auto-backup-state"))
     monkeypatch.setenv("AUTO_BACKUP_KEY_FILE", str(home / "auto-backup-key"))
     monkeypatch.setenv("AUTO_BACKUP_HOST", HOST)

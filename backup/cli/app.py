@@ -16,6 +16,7 @@ from backup._version import PROGRAM
 from backup.cli import (
     catalog_commands,
     comparing,
+    config_commands,
     get_back,
     keep,
     key_commands,
@@ -42,6 +43,7 @@ from backup.cli.output import (
     print_text,
 )
 from backup.cli.process import interrupted_by_sigterm
+from backup.config.dotenv import use_dotenv_files
 from backup.environment import variable
 from backup.errors import BackupError
 from backup.pool.own_process import keep_memory_private
@@ -84,6 +86,7 @@ keep.register(app)
 trash.register(app)
 schedule_commands.register(app)
 app.add_typer(catalog_commands.app, name="catalog", help="What this machine knows of its stores.")
+app.add_typer(config_commands.app, name="config", help="Check and look at the configuration.")
 app.add_typer(key_commands.app, name="key", help="Make and look at keys.")
 
 
@@ -126,6 +129,8 @@ def _global_options(
         config=_path(config),
     )
     call.json, call.quiet, call.verbose, call.dry_run = as_json, quiet, verbose, dry_run
+    for remark in use_dotenv_files(call.settings.config):
+        call.note(remark)
     call.log_file, call.yes = _path(log_file), yes or says_yes(variable("YES"))
     if context.invoked_subcommand is None:
         print_text(HELP)

@@ -24,7 +24,7 @@ set up    key          new, show, list, add...: keys and who can open what
 'help all' tells all commands, 'COMMAND --help' the options of one. All take
   -s, --store PATH  where snapshots lie     --host NAME      this machine's name
   --key-file FILE   the key                 --job NAME       the source's name
-  --state-dir DIR   signing key and log     --log-file FILE  another log
+  --config FILE     the configuration       --state-dir DIR  signing key, log
   --json  -q  -v    how to tell             -n, --dry-run    change nothing
 """
 ALL = """\
@@ -50,6 +50,9 @@ keep
   undelete             bring snapshots back out of the trash
   catalog rebuild      read the stores again for what is known of them
 set up
+  config validate      check the configuration; every problem with its line
+  config show [JOB]    what holds in the end, and where it was said
+  config schema        the JSON Schema of configurations, for editors
   key new|show|list    keys, and who can open what
   key add|remove       let somebody open snapshots, or not any more
   key passphrase       let a passphrase open snapshots

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from backup.config.problems import KeyPath, Problem, did_you_mean, dotted
 from backup.config.tree import Node
-from backup.errors import BackupError
+from backup.config.values import url_problem
 from backup.snapshot.compression import COMPRESSIONS, DEFAULT_LEVELS, LEVELS
-from backup.storage import open_storage
 
 DEFAULT_COMPRESSION = "xz"
 
@@ -53,11 +52,7 @@ def store_problem(said: str, stores: Mapping[str, object]) -> str:
     if said in stores:
         return ""
     if "://" in said:
-        try:
-            open_storage(said)
-        except BackupError as error:
-            return error.message
-        return ""
+        return url_problem(said)
     if said.startswith("~") or Path(said).is_absolute():
         return ""
     return f"there is no store {said!r}{did_you_mean(said, stores.keys())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, PlainSerializer
@@ -47,7 +48,8 @@ def keep_rules(policy: RetentionPolicy) -> dict[str, object]:
         word: policy.count_of(word) for word in COUNTS if policy.count_of(word) is not None
     }
     if policy.within is not None:
-        rules["within"] = f"{round(policy.within.total_seconds() / 3600)}h"
+        hours = round(policy.within / timedelta(hours=1))
+        rules["within"] = f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
     return rules | ({"tags": list(policy.tags)} if policy.tags else {})
 
 

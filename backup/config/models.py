@@ -14,6 +14,7 @@ from backup.config.keeping import Keep
 from backup.config.scheduling import OnlyIf, Retrying, Schedule, Timeout, Verify
 from backup.config.values import (
     AbsolutePath,
+    AtLeastOne,
     Compression,
     HostName,
     JobName,
@@ -29,11 +30,12 @@ from backup.config.values import (
 )
 
 VERSION = 1
+WITHOUT = "without"
 
 
 def key(description: str, *, without: str) -> Any:
     """Return the field of a key that may be left out; ``without`` tells what is done then."""
-    return Field(None, description=description, json_schema_extra={"without": without})
+    return Field(None, description=description, json_schema_extra={WITHOUT: without})
 
 
 class Model(BaseModel):
@@ -65,13 +67,18 @@ class Source(Model):
 class Work(Model):
     """What a job says, or ``defaults`` say for all jobs; ``None`` where nothing is said."""
 
-    stores: Annotated[Several[str], Field(min_length=1)] | None = key(
+    stores: AtLeastOne[str] | None = key(
         "Names of stores, or their paths or URLs; the first one is written first,"
         " the others get copies.",
         without="the only one of stores, else the default directory",
     )
-    compression: Compression | None = key("How to compress.", without="xz")
-    level: Whole | None = key("How hard to compress.", without="the compression's usual one")
+    compression: Compression | None = key(
+        "How to compress: xz (smallest), zstd (fastest), gzip, bzip2 or none.", without="xz"
+    )
+    level: Whole | None = key(
+        "How hard to compress: xz 0-9, zstd 1-19, gzip and bzip2 1-9.",
+        without="the compression's usual one",
+    )
     workers: Annotated[Whole, Field(ge=1, le=256)] | None = key(
         "How many processes read and compress.", without="what the machine allows"
     )
@@ -89,7 +96,9 @@ class Work(Model):
     exclude_caches: bool | None = key(
         "Leave out what a CACHEDIR.TAG marks as a cache.", without="false"
     )
-    exclude_larger_than: Size | None = key("Leave out larger files.", without="no limit")
+    exclude_larger_than: Size | None = key(
+        "Leave out larger files: 100M, 1.5GiB.", without="no limit"
+    )
     one_file_system: bool | None = key("Leave out what is mounted in the sources.", without="false")
     schedule: Schedule | None = key(
         "When to run: one of every, at, on and cron.", without="by hand alone"
@@ -109,7 +118,10 @@ class Job(Work):
     """What to save, and all that ``defaults`` may say."""
 
     sources: Annotated[
-        tuple[Annotated[Source, BeforeValidator(_source)], ...], Field(min_length=1)
+        tuple[
+            Annotated[Source, BeforeValidator(_source, json_schema_input_type=str | Source)], ...
+        ],
+        Field(min_length=1),
     ] = Field(description="What to save: paths, or mappings with a path and what to leave out.")
 
 
@@ -144,8 +156,9 @@ class Configuration(Model):
         return self.stores.get(said) or Store(url=said)
 
     def stores_of(self, job: str) -> tuple[str, ...]:
-        """Return what a job's stores are called; none where the default one is meant."""
+        """Return what a job's stores are called; none where the default one is meant.
+
+        Where it says none there is one at most: with several, a job has to say which.
+        """
         said = self.job(job).stores
-        if said is None:
-            return tuple(self.stores)
-        return said
+        return tuple(self.stores) if said is None else said

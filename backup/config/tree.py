@@ -22,7 +22,8 @@ _BOOLS = {word: word.lower() == "true" for one in ("true", "false") for word in
           (one, one.capitalize(), one.upper())}  # fmt: skip
 _INT = re.compile(r"[-+]?[0-9]{1,30}|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
-_TEXT_TAGS = frozenset({"!", "!!str", "tag:yaml.org,2002:str"})
+_STANDARD = "tag:yaml.org,2002:"
+_TEXT_TAGS = frozenset({"!", "!!str", f"{_STANDARD}str"})
 
 Scalar = str | int | float | bool | None
 
@@ -30,12 +31,14 @@ Scalar = str | int | float | bool | None
 class Node(NamedTuple):
     """A value, and the line of its key, or of the value itself in a list.
 
-    ``size`` is how many values there are in it, those of anchors each time that they are used.
+    ``size`` is how many values there are in it, those of anchors each time that they are used;
+    ``depth`` is how many levels of them are nested.
     """
 
     place: Place
     value: Scalar | list[Node] | dict[str, Node]
     size: int = 1
+    depth: int = 0
 
     def below(self) -> list[tuple[str | int, Node]]:
         """Return what is in a mapping or a list, with its key or its number."""
@@ -93,6 +96,7 @@ class _Open:
     anchor: str | None
     key: tuple[str, Place] | None = None
     size: int = 1
+    depth: int = 1
 
 
 @dataclass
@@ -122,7 +126,9 @@ class _Composer:
                 self._begin(event, _Open(place, [], event.anchor))
             case "MappingEndEvent" | "SequenceEndEvent":
                 closed = self._open.pop()
-                self._add(Node(closed.place, closed.value, closed.size), closed.anchor)
+                self._add(
+                    Node(closed.place, closed.value, closed.size, closed.depth), closed.anchor
+                )
 
     def _scalar(self, event: Any, place: Place) -> None:
         text = _whole_text(event.value, place)
@@ -146,9 +152,12 @@ class _Composer:
         _refuse_tag(event.tag, opened.place)
         if self._awaits_key():
             raise FileProblem(opened.place, "a key has to be a word")
-        if len(self._open) >= _DEEPEST:
-            raise FileProblem(opened.place, f"more than {_DEEPEST} levels are nested")
+        self._refuse_depth(1, opened.place)
         self._open.append(opened)
+
+    def _refuse_depth(self, more: int, place: Place) -> None:
+        if len(self._open) + more > _DEEPEST:
+            raise FileProblem(place, f"more than {_DEEPEST} levels are nested")
 
     def _awaits_key(self) -> bool:
         return (
@@ -165,6 +174,8 @@ class _Composer:
             self.root = node
             return
         parent = self._open[-1]
+        self._refuse_depth(node.depth, node.place)
+        parent.depth = max(parent.depth, node.depth + 1)
         parent.size += node.size
         if parent.size > _MOST_VALUES:
             raise FileProblem(node.place, f"there are more than {_MOST_VALUES:,} values")
@@ -199,7 +210,8 @@ def _meaning(text: str) -> Scalar:
 
 def _refuse_tag(tag: str | None, place: Place) -> None:
     if tag is not None and tag not in _TEXT_TAGS:
-        raise FileProblem(place, f"{str(tag)[:80]!r} is a tag, which is not allowed here")
+        shown = str(tag).replace(_STANDARD, "!!")[:80]
+        raise FileProblem(place, f"{shown!r} is a tag, which is not allowed here")
 
 
 def _whole_text(text: str, place: Place) -> str:

@@ -8,10 +8,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
 from backup.errors import BackupError, ConfigError
 from backup.keys import IDENTITY_START
+from backup.masking import masked
 from backup.model import ExcludeRules
 from backup.public_files import RECIPIENT_START
 from backup.retention.policy import parse_duration
@@ -33,9 +43,19 @@ def ours(check: Callable[[], _Value]) -> _Value:
         raise ValueError(error.message + (f"; {error.hint}" if error.hint else "")) from error
 
 
-def one_or_more(value: object) -> object:
+def _one_or_more(value: object) -> object:
     """Take one text for a list of one."""
     return [value] if isinstance(value, str) else value
+
+
+class _OneOrMore:
+    """Tells the schema of a list that one of its items may stand alone."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        whole = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [whole["items"], whole]}
 
 
 def _word(what: str) -> AfterValidator:
@@ -69,8 +89,20 @@ def _expanded(path: Path) -> Path:
 def _store_url(text: str) -> str:
     if "://" not in text:
         return str(_absolute(Path(text)))
-    ours(lambda: open_storage(text))
+    reason = url_problem(text)
+    if reason:
+        raise ValueError(reason)
     return text
+
+
+def url_problem(url: str) -> str:
+    """Return why no store can be at ``url``, else nothing."""
+    try:
+        open_storage(url)
+    except BackupError as error:
+        reason = error.message + (f"; {error.hint}" if error.hint else "")
+        return reason.replace(url, masked(url))
+    return ""
 
 
 def _recipient(text: str) -> str:
@@ -101,8 +133,12 @@ def _size(text: str) -> str:
     return text
 
 
-def _duration(value: object) -> object:
-    return ours(lambda: parse_duration(value)) if isinstance(value, str) else value
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("it has to be a number and a unit, such as 30 days")  # noqa: TRY004 - pydantic's
+    return ours(lambda: parse_duration(value))
 
 
 HostName = Annotated[str, _word("host")]
@@ -125,5 +161,10 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "examples": ["12h", "30 days", "8 weeks"]}),
 ]
 
-Several = Annotated[tuple[_Value, ...], BeforeValidator(one_or_more)]
+Several = Annotated[tuple[_Value, ...], BeforeValidator(_one_or_more), _OneOrMore()]
 """A list, in place of which one text alone may stand."""
+
+AtLeastOne = Annotated[
+    tuple[_Value, ...], Field(min_length=1), BeforeValidator(_one_or_more), _OneOrMore()
+]
+"""The same, and not empty."""

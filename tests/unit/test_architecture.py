@@ -25,10 +25,13 @@ LOADED_WHEN_USED = {
     "botocore",
     "cryptography.hazmat.primitives.hpke",
     "daemon",
+    "dotenv",
     "pathspec",
     "pyfastcdc",
     "platformdirs",
+    "pydantic",
     "rich",
+    "ruamel",
     "schedule",
     "sqlite3",
     "typer",
@@ -179,8 +182,13 @@ class TestProject:
         assert "pytest" in declared("test")
 
     def test_every_import_of_the_package_is_of_a_dependency(self):
-        modules = {"python-daemon": "daemon", "backports.zstd": "backports"}
+        modules = {
+            "python-daemon": "daemon",
+            "backports.zstd": "backports",
+            "python-dotenv": "dotenv",
+            "ruamel.yaml": "ruamel",
+        }
         known = {modules.get(name, name) for name in declared()} | sys.stdlib_module_names
-        others = {"backup", "compression", "__future__"}  # compression: since Python 3.14
+        others = {"backup", "compression", "__future__", "pydantic_core"}  # 3.14; pydantic's own
         used = set().union(*(imports_of(module) for module in MODULES if module != BY_ITSELF))
         assert used - known - others == set()
