@@ -376,7 +376,8 @@ class TestOfAManager:
         assert not proof.holds
         assert scheduler.stop()
 
-    def test_its_snapshots_are_verified_by_themselves(self, source, store, key, clock, make, state):
+    def test_they_are_verified_by_themselves_too(self, request, source, store, clock, make):
+        key, state = map(request.getfixturevalue, ("key", "state"))
         (source / "file").write_text("content")
         manager = BackupManager(source, store, key, job="job", clock=clock)
         path = manager.create_snapshot()
