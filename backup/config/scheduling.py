@@ -181,14 +181,22 @@ def verify_rules(checks: Checks) -> dict[str, object]:
     }
 
 
-def _made_of(rules: type[_Rules], make: Any) -> GetPydanticSchema:
-    """Return the schema of a value that ``make`` makes of ``rules``."""
+def _made_of(rules: type[_Rules], make: Any, *, or_text: bool = False) -> GetPydanticSchema:
+    """Return the schema of a value that ``make`` makes of ``rules``, or of a text."""
+
+    def in_json(schema: Any, handler: Any) -> Any:
+        of_rules = handler(schema)
+        return {"anyOf": [{"type": "string"}, of_rules]} if or_text else of_rules
+
     return GetPydanticSchema(
-        lambda _, handler: core_schema.no_info_wrap_validator_function(make, handler(rules))
+        lambda _, handler: core_schema.no_info_wrap_validator_function(make, handler(rules)),
+        in_json,
     )
 
 
-Schedule = Annotated[Trigger, _made_of(ScheduleRules, _trigger), PlainSerializer(schedule_rules)]
+Schedule = Annotated[
+    Trigger, _made_of(ScheduleRules, _trigger, or_text=True), PlainSerializer(schedule_rules)
+]
 OnlyIf = Annotated[Conditions, _made_of(OnlyIfRules, _conditions), PlainSerializer(only_if_rules)]
 Retrying = Annotated[Retry, _made_of(RetryRules, _retry), PlainSerializer(retry_rules)]
 Verify = Annotated[Checks, _made_of(VerifyRules, _checks), PlainSerializer(verify_rules)]

@@ -16,7 +16,7 @@ from backup.running.task import Task
 
 _LOG = logging.getLogger(__name__)
 _HOLDS = 60.0
-_AGAIN = 5.0
+AGAIN = 5.0
 
 Ask = Callable[[Conditions], str | None]
 """Answers as ``backup.conditions.reason_against`` does."""
@@ -48,10 +48,12 @@ class Questions:
     Args:
         ask: Answers; it may take for ever.
         on_answer: Is called after each answer.
+        again: After how many seconds to ask again, at the earliest.
     """
 
-    def __init__(self, ask: Ask, on_answer: Callable[[], object]) -> None:
+    def __init__(self, ask: Ask, on_answer: Callable[[], object], *, again: float = AGAIN) -> None:
         self._ask = ask
+        self._again = again
         self._on_answer = on_answer
         self._lock = threading.Lock()
         self._asked: dict[str, _Question] = {}
@@ -74,7 +76,9 @@ class Questions:
         with self._lock:
             known = self._asked.get(turn.task.name)
             if known is not None:
-                if known.answered is None or (known.reason is not None and known.age() < _AGAIN):
+                if known.answered is None or (
+                    known.reason is not None and known.age() < self._again
+                ):
                     return False
                 if known.reason is None and known.age() < _HOLDS:
                     return True

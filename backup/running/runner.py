@@ -19,7 +19,7 @@ from backup.conditions import NO_CONDITIONS, reason_against
 from backup.errors import BackupError
 from backup.run_state import FAILURES, Cause, Claim, JobRuns, Outcome, Run, RunState
 from backup.running.agenda import LOOK_AGAIN, Turn, plan, when_to_retry
-from backup.running.questions import Ask, Questions, Waiting
+from backup.running.questions import AGAIN, Ask, Questions, Waiting
 from backup.running.task import Task
 from backup.running.work import End, Work
 
@@ -59,6 +59,7 @@ class Runner:
             it may hang, and the others shall not wait for it.
         patience: In seconds.
         ask: Answers whether conditions hold; see ``reason_against``.
+        ask_again: After how many seconds it is asked again, at the earliest.
         wake: Is called when ``look`` should be called again.
         on_end: Is told of each run that has ended.
     """
@@ -74,6 +75,7 @@ class Runner:
         most_at_once: int = 2,
         patience: float = _PATIENCE,
         ask: Ask = reason_against,
+        ask_again: float = AGAIN,
         wake: Callable[[], object] = _ignore,
         on_end: OnEnd = _ignore,
     ) -> None:
@@ -89,7 +91,7 @@ class Runner:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._active: dict[str, _Active] = {}
-        self._questions = Questions(ask, self._answered)
+        self._questions = Questions(ask, self._answered, again=ask_again)
         self._marked = float("-inf")
         self._stops = False
 

@@ -48,7 +48,8 @@ from backup.cli import main
 backup.tasks.this_program = lambda options: backup.tasks.Program(
     (sys.executable, '-c', {job!r}, {top!r}, '600')
 )
-sys.exit(main(['schedule', 'run', '--due', '--config', {top!r} + '/config.yaml']))
+sys.argv[1:] = ['schedule', 'run', '--due', '--config', {top!r} + '/config.yaml']
+sys.exit(main())
 """
 
 
@@ -57,14 +58,37 @@ def state(tmp_path):
     return RunState(tmp_path / "state" / RUNS_NAME)
 
 
-def test_the_command_is_killed(tmp_path, state, monkeypatch):
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Return a command that runs what is due: a job that takes ten minutes."""
     monkeypatch.setenv("AUTO_BACKUP_STATE_DIR", str(tmp_path / "state"))
     (tmp_path / "config.yaml").write_text(
         "version: 1\njobs:\n  shop: {schedule: every 6 hours, sources: [/etc],"
         " verify: {checksum: never, content: never}}\n"
     )
-    code = CALL.format(root=str(ROOT), job=JOB, top=str(tmp_path))
-    with subprocess.Popen([sys.executable, "-c", code], env=environment()) as call:
+    return [sys.executable, "-c", CALL.format(root=str(ROOT), job=JOB, top=str(tmp_path))]
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_is_interrupted(tmp_path, state, command, by):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as call:
+        signal.signal(signal.SIGINT, before)
+        assert wait_until((tmp_path / "pid").exists)
+        call.send_signal(by)
+        began = time.monotonic()
+        _, err = call.communicate(timeout=30)
+
+    assert call.returncode == 130, err
+    assert b"Traceback" not in err
+    assert time.monotonic() - began < 5
+    assert all_gone([int((tmp_path / "pid").read_text())])
+    assert state.jobs()["shop"].last.outcome is Outcome.INTERRUPTED
+    assert state.jobs()["shop"].retry_at is not None
+
+
+def test_the_command_is_killed(tmp_path, state, command):
+    with subprocess.Popen(command, env=environment()) as call:
         assert wait_until((tmp_path / "pid").exists)
         assert [one.job for one in state.running()] == ["shop"]
         call.kill()

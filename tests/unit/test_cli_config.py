@@ -137,6 +137,11 @@ class TestShow:
             ["exclude_caches", "false", "default"],
             ["exclude_larger_than", "no limit", "default"],
             ["one_file_system", "false", "default"],
+            ["schedule", "by hand alone", "default"],
+            ["only_if", "nothing", "default"],
+            ["retry", "3 times, after 1, 4 and 16 minutes", "default"],
+            ["timeout", "as long as it takes", "default"],
+            ["verify", "checksum: 1 day, content: 30 days", "default"],
         ]
 
     def test_all_jobs_where_none_is_named(self, config):

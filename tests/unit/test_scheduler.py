@@ -6,15 +6,16 @@ import os
 import sys
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from backup.conditions import Conditions
+from backup.environment import local_zone
 from backup.errors import ConfigError, SourceError
 from backup.manager import BackupManager
 from backup.run_state import RUNS_NAME, Cause, Outcome, RunState
-from backup.running import CommandWork, Runner, Task
+from backup.running import CommandWork, Heart, Runner, Task
 from backup.scheduler import Scheduler
 from backup.triggers import Retry, make_trigger
 from tests.processes import wait_until
@@ -108,7 +109,7 @@ class TestWhenItRuns:
     def test_two_schedulers_run_it_once(self, make, clock):
         job = Bell(lambda: time.sleep(0.01))
         both = [make({"job": job}).every("1 hour") for _ in range(2)]
-        for number in range(20):
+        for number in range(8):
             for one in both:
                 one.start()
                 one.wake()
@@ -246,7 +247,12 @@ class TestConditions:
         answers, job = ["not on mains power"], Bell()
         task = _task("job", job, conditions=Conditions(mains_power=True))
         runner = Runner(
-            lambda: [task], state, zone=None, clock=clock, ask=lambda _: answers[-1] or None
+            lambda: [task],
+            state,
+            zone=None,
+            clock=clock,
+            ask=lambda _: answers[-1] or None,
+            ask_again=0.01,
         )
         _look(runner)
         assert runner.waiting()["job"].reason == "not on mains power"
@@ -291,15 +297,19 @@ class TestConditions:
         assert runner.waiting()["job"].reason == "its conditions cannot be asked: ZeroDivisionError"
         assert job.count == 0
 
-    def test_real_ones(self, make, tmp_path):
+    def test_real_ones(self, make, state, clock, tmp_path):
         job = Bell()
         asked = {"command": ["/usr/bin/test", "-e", str(tmp_path / "x")]}
-        scheduler = make({"job": job}).every("1 hour", only_if=asked).start()
+        scheduler = make({"job": job}).every("1 hour", only_if=asked)
+        task = scheduler.agenda()[0].task
+        runner = Runner(lambda: [task], state, zone=None, clock=clock, ask_again=0.01)
+        _look(runner)
+        assert runner.waiting()["job"].reason == "/usr/bin/test says no: exit status 1"
 
-        assert wait_until(lambda: scheduler.waiting().get("job"))
-        assert scheduler.waiting()["job"].reason == "/usr/bin/test says no: exit status 1"
         (tmp_path / "x").touch()
-        assert wait_until(lambda: (scheduler.wake(), time.sleep(0.1), job.count)[2], 20)
+        time.sleep(0.02)
+        _look(runner)
+        assert job.count == 1
 
 
 class TestCommands:
@@ -348,16 +358,60 @@ class TestCommands:
         assert scheduler.stop()
         assert time.monotonic() - began < 5
 
-    def test_stop_does_not_wait_for_a_function_that_hangs(self, make):
+    def test_stop_does_not_wait_long_for_a_function_that_hangs(self, clock, state):
         hangs = threading.Event()
-        scheduler = make({"job": hangs.wait}).every("1 hour").start()
-        assert wait_until(scheduler.running)
-        began = time.monotonic()
+        runner = Runner(lambda: [_task("job", hangs.wait)], state, zone=None, clock=clock)
+        runner.look()
+        assert runner.running() == ["job"]
 
-        assert not scheduler.stop()
-        assert time.monotonic() - began < 5
+        assert not runner.stop(0.1)
+        clock.advance(days=1)
+        runner.look()
         hangs.set()
-        assert scheduler.wait(5)
+        assert runner.wait(5)
+        runner.look()
+        assert state.jobs()["job"].count == 1  # nothing begins any more
+
+
+class TestTheHeart:
+    def test_it_goes_on_when_the_wall_clock_is_set_back(self, clock, monkeypatch):
+        looks = Bell()
+
+        def look():
+            looks()
+            return clock() + MINUTE
+
+        heart = Heart(look, clock)
+        heart.start()
+        try:
+            assert looks.rings()
+            time.sleep(1.2)
+            monkeypatch.setenv("TZ", "X+5")  # what time it is to a program, five hours less
+            time.tzset()
+            clock.advance(minutes=1)
+            assert looks.rings(2)
+        finally:
+            heart.stop()
+            monkeypatch.undo()
+            time.tzset()
+
+    def test_a_look_that_fails_is_followed_by_others(self, clock):
+        looks = Bell(lambda: 1 / 0)
+        heart = Heart(looks, clock)
+        heart.start()
+        try:
+            assert looks.rings()
+            heart.wake()
+            assert looks.rings(2)
+        finally:
+            heart.stop()
+
+    def test_the_machine_has_a_zone(self, monkeypatch, tmp_path):
+        july = datetime(2026, 7, 1)  # noqa: DTZ001 - what a clock on the wall shows
+        monkeypatch.setenv("TZ", "Europe/Berlin")
+        assert local_zone().utcoffset(july) == timedelta(hours=2)
+        monkeypatch.delenv("TZ")
+        assert local_zone(tmp_path / "none") is UTC
 
 
 class TestOfAManager:
