@@ -49,6 +49,9 @@ class JobLock:
         if descriptor >= 0:
             _close(descriptor)
 
+    def __del__(self) -> None:
+        self.close()  # a claim that was forgotten about must not keep its job from running
+
     def delete(self) -> None:
         """Delete the file; who has opened it meanwhile will see that it is gone."""
         with suppress(OSError):

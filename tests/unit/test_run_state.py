@@ -364,6 +364,14 @@ class TestProcessesThatAreGone:
             os.close(writing)
             os.waitpid(child, 0)
 
+    def test_a_claim_that_is_forgotten_about_is_let_go(self, state, again, serve):
+        claim = serve()
+        assert again.is_running("shop")
+        del claim
+
+        assert not again.is_running("shop")
+        assert len(again.mark_interrupted()) == 1
+
 
 class TestPauses:
     def test_a_paused_job_is_not_claimed_but_by_hand(self, state, shop, clock):

@@ -359,6 +359,13 @@ def said_in(cell):
 
 
 class TestTheDocument:
+    def test_the_retries_are_as_told(self):
+        waits = [retry_at(one, NOW, Retry()) for one in (1, 2, 3, 4)]
+        told = "tried again 3 times, after 1, 4 and 16 minutes"
+
+        assert waits == [NOW + MINUTE, NOW + 4 * MINUTE, NOW + 16 * MINUTE, None]
+        assert told in (ROOT / "docs" / "SCHEDULING.md").read_text()
+
     @pytest.mark.parametrize("row", table("What can be said"), ids=lambda row: row[0])
     def test_each_example_is_read_as_it_is_told(self, row):
         examples, meaning, first = row
