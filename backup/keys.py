@@ -1,16 +1,16 @@
-"""Key files, identity files, passphrase files, and the key with which a host signs."""
+"""Key files, identity files, passphrase files, the key with which a host signs; what one has."""
 
 from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.fernet import Fernet
 
 from backup.errors import InvalidArgumentError, KeyMissingError, SecretKeyError
 from backup.private_files import read_private, write_private
-from backup.snapshot.recipients import FernetKey
+from backup.snapshot.recipients import FernetKey, Identity, PassphraseIdentity
 from backup.snapshot.signing import HostKey
 
 if TYPE_CHECKING:
@@ -219,3 +219,26 @@ def _load_host_key(path: Path) -> HostKey:
             f"{path} is not a signing key",
             hint="move it away, and a new one is made: readers that trust the old one will ask",
         ) from error
+
+
+class Keyring(NamedTuple):
+    """What one user has to open snapshots with."""
+
+    key: FernetKey | None = None
+    identity: HpkeIdentity | None = None
+    passphrase: str | None = None
+
+    def named(self) -> list[tuple[str, Identity]]:
+        """Return each identity with what people call it; the quickest first."""
+        found: list[tuple[str, Identity]] = []
+        if self.key is not None:
+            found.append(("key file", self.key))
+        if self.identity is not None:
+            found.append(("identity", self.identity))
+        if self.passphrase is not None:
+            found.append(("passphrase", PassphraseIdentity(self.passphrase)))
+        return found
+
+    def identities(self) -> list[Identity]:
+        """Return what opens snapshots."""
+        return [identity for _, identity in self.named()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -70,12 +71,21 @@ class Chunk(NamedTuple):
     extent: Extent
 
 
-class ExcludeRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SourcePatterns(NamedTuple):
+    """Patterns for one source alone; ``path`` is the source's, in the form of ``Entry.path``."""
+
+    path: bytes
+    exclude: tuple[str, ...]
+
+
+class ExcludeRules(msgspec.Struct, frozen=True, kw_only=True):
     """What a walk leaves out; part of a snapshot's record, so that it can be compared later.
 
-    ``exclude`` are gitignore patterns, relative to each source; ``if_present`` are names: a
-    directory that holds one of them is recorded without its contents, as is one with a valid
-    ``CACHEDIR.TAG`` where ``caches`` is set. ``larger_than`` is bytes, 0 for no limit.
+    ``exclude`` are gitignore patterns, relative to each source; those of ``of_source`` count for
+    one source and come after them, so that they decide where both fit (``patterns_of_sources``
+    makes them of paths as users name them). ``if_present`` are names: a directory that holds one of
+    them is recorded without its contents, as is one with a valid ``CACHEDIR.TAG`` where ``caches``
+    is set. ``larger_than`` is bytes, 0 for no limit.
     """
 
     exclude: tuple[str, ...] = ()
@@ -83,6 +93,7 @@ class ExcludeRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     caches: bool = False
     one_file_system: bool = False
     larger_than: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    of_source: tuple[SourcePatterns, ...] = ()
 
 
 NO_RULES = ExcludeRules()
@@ -130,6 +141,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     def stored_size(self) -> int:
         """How many bytes of content a snapshot holds of it: ``size`` without the holes."""
         return self.size if self.data is None else sum(length for _, length in self.data)
+
+
+PLAIN_PATH = re.compile(rb"(?:[^/\0.][^/\0]{0,254}/)*[^/\0.][^/\0]{0,254}")
+"""Fits most good paths, so that they are seen to be good at once: no name of them begins with a
+dot, none is long or empty."""
 
 
 def path_key(path: bytes) -> bytes:

@@ -527,8 +527,9 @@ class Snapshot:
             good = good and is_hex(one["id"], 16) and is_hex(one["core"], 32)
             good = good and ("key" not in one or len(bytes_of(one["key"])) == 32)
         need(good, "Malformed", "the end has a wrong kind, or wrong snapshots")
-        for path in map(path_of, record["sources"]):
-            check_path(path, empty=True)
+        for one in record["sources"]:
+            check_types(one, {"exclude": []})
+            check_path(path_of(one), empty=True)
         check_references(self.ids, record["pages"])
 
     def explain(self, footer):

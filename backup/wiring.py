@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from backup.config.finding import FOLDER, find_configuration
 from backup.environment import (
     config_path,
     default_store_dir,
@@ -17,6 +19,7 @@ from backup.environment import (
 )
 from backup.errors import ConfigError, KeyMissingError
 from backup.keys import (
+    Keyring,
     create_key_file,
     load_host_public,
     load_identity_file,
@@ -26,12 +29,13 @@ from backup.keys import (
 from backup.listing import list_jobs
 from backup.public_files import load_recipients, load_signers, recipients_of
 from backup.snapshot.names import check_word, slug
-from backup.snapshot.recipients import FernetKey, Identity, PassphraseIdentity, Recipient
+from backup.snapshot.recipients import FernetKey, Identity, Recipient
 from backup.storage import open_storage
 from backup.storage.base import BaseStorage
 
 if TYPE_CHECKING:
-    from backup.snapshot.hpke import HpkeIdentity
+    from backup.config.models import Configuration
+    from backup.config.reading import Loaded
 
 IDENTITY_NAME = "identity"
 RECIPIENTS_NAME = "recipients"
@@ -41,7 +45,8 @@ SIGNERS_NAME = "trusted-signers"
 class Settings(NamedTuple):
     """What the global options say; ``None`` where nothing was said.
 
-    An option wins over the environment, the environment over the default.
+    An option wins over the environment, the environment over the configuration, and that over the
+    default.
     """
 
     stores: tuple[str, ...] = ()
@@ -53,21 +58,51 @@ class Settings(NamedTuple):
     passphrase_file: Path | None = None
     config: Path | None = None
 
+    def loaded(self) -> Loaded | None:
+        """Return the configuration, ``None`` where there is none.
+
+        Raises:
+            ConfigError: It cannot be read or used.
+        """
+        path = find_configuration(self.config)
+        if path is None or path == Path(os.devnull):
+            return None
+        return _loaded(path, _changed(path), _changed(path.parent / FOLDER))
+
+    def configuration(self) -> Configuration | None:
+        """Return what the configuration says, ``None`` where there is none; see ``loaded``."""
+        loaded = self.loaded()
+        return None if loaded is None else loaded.configuration
+
     def store_urls(self) -> tuple[str, ...]:
-        """Return the stores by name, URL or path; the default one where none was named."""
+        """Return where snapshots lie: what was named, else what the configuration has."""
         given = variable("STORE")
-        return self.stores or (expanded(given) if given else str(default_store_dir()),)
+        named = self.stores or ((expanded(given),) if given else ())
+        if named:
+            return tuple(self._url(one) for one in named)
+        configuration = self.configuration()
+        said = () if configuration is None else configuration.defaults.stores
+        if configuration is None or not (said or configuration.stores):
+            return (str(default_store_dir()),)
+        return tuple(configuration.store(one).url for one in said or configuration.stores)
+
+    def _url(self, named: str) -> str:
+        """Return the URL or path that ``named`` is, or is the name of."""
+        if "/" in named or named in {os.curdir, os.pardir}:
+            return named  # not asking the configuration, which may be what is broken
+        configuration = self.configuration()
+        return named if configuration is None else configuration.store(named).url
 
     def uses_default_store(self) -> bool:
         """Whether nobody said which store."""
-        return not self.stores and variable("STORE") is None
+        return self.store_urls() == (str(default_store_dir()),)
 
     def open_stores(self) -> list[BaseStorage]:
         """Open all stores that were named, each of them once."""
-        return list({store.url: store for store in map(open_storage, self.store_urls())}.values())
+        return open_all(self.store_urls())
 
     def open_store(self) -> BaseStorage:
-        """Open the one store that was named.
+        """Open the one store that was named; of those in the configuration the first.
 
         Raises:
             ConfigError: Several were named.
@@ -78,11 +113,18 @@ class Settings(NamedTuple):
 
     def host_name(self) -> str:
         """Return this machine's name in the stores."""
-        return check_word(self.host, "host") if self.host else slug(host_name())
+        if self.host:
+            return check_word(self.host, "host")
+        configuration = None if variable("HOST") else self.configuration()
+        return (configuration and configuration.host) or slug(host_name())
 
     def key_path(self) -> Path:
         """Return where the key file lies."""
-        return self.key_file or key_file_path()
+        return self.key_file or self._configured_key() or key_file_path()
+
+    def _configured_key(self) -> Path | None:
+        configuration = None if variable("KEY_FILE") else self.configuration()
+        return configuration.key_file if configuration else None
 
     def state_dir(self) -> Path:
         """Return where state lies."""
@@ -108,13 +150,20 @@ class Settings(NamedTuple):
         """Return where the public keys of trusted hosts lie."""
         return _file(None, variable("SIGNERS")) or config_path(SIGNERS_NAME)
 
+    def named_recipients(self) -> tuple[str, ...]:
+        """Return whom the environment, else the configuration says to seal for."""
+        said = tuple(filter(None, (variable("RECIPIENTS") or "").split(":")))
+        configuration = None if said else self.configuration()
+        return said or (configuration and configuration.recipients) or ()
+
     def recipients_are_named(self) -> bool:
-        """Whether the environment says for whom to seal, so that the list does not count."""
-        return variable("RECIPIENTS") is not None
+        """Whether somebody says for whom to seal, so that the list does not count."""
+        return bool(self.named_recipients())
 
     def names_key_file(self) -> bool:
         """Whether somebody said where the key file is."""
-        return self.key_file is not None or variable("KEY_FILE") is not None
+        named = self.key_file is not None or variable("KEY_FILE") is not None
+        return named or self._configured_key() is not None
 
     def has_key_file(self) -> bool:
         """Whether the key file is to be used: somebody named it, or it is there."""
@@ -162,12 +211,12 @@ class Settings(NamedTuple):
         return found
 
     def public_recipients(self, given: Sequence[str] = ()) -> list[Recipient]:
-        """Return the public keys to seal for: an option's, the environment's, or the file's.
+        """Return the public keys to seal for: those given, those named, or the file's.
 
         Raises:
             ConfigError: What was given is no public key.
         """
-        named = given or tuple(filter(None, (variable("RECIPIENTS") or "").split(":")))
+        named = given or self.named_recipients()
         if not named and os.path.lexists(self.recipients_path()):
             return load_recipients(self.recipients_path(), least=0)
         return [one for text in named for one in recipients_of(text)]
@@ -208,27 +257,24 @@ class Settings(NamedTuple):
         return create_key_file(path), True
 
 
-class Keyring(NamedTuple):
-    """What one user has to open snapshots with."""
+def open_all(urls: Sequence[str]) -> list[BaseStorage]:
+    """Open stores by URL or path, each of them once."""
+    return list({store.url: store for store in map(open_storage, urls)}.values())
 
-    key: FernetKey | None = None
-    identity: HpkeIdentity | None = None
-    passphrase: str | None = None
 
-    def named(self) -> list[tuple[str, Identity]]:
-        """Return each identity with what people call it; the quickest first."""
-        found: list[tuple[str, Identity]] = []
-        if self.key is not None:
-            found.append(("key file", self.key))
-        if self.identity is not None:
-            found.append(("identity", self.identity))
-        if self.passphrase is not None:
-            found.append(("passphrase", PassphraseIdentity(self.passphrase)))
-        return found
+@lru_cache(maxsize=4)
+def _loaded(path: Path, *_: int) -> Loaded:
+    from backup.config.reading import load_configuration  # noqa: PLC0415 - it costs start-up time
 
-    def identities(self) -> list[Identity]:
-        """Return what opens snapshots."""
-        return [identity for _, identity in self.named()]
+    return load_configuration(path)
+
+
+def _changed(path: Path) -> int:
+    """Return when ``path`` was changed; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _file(given: Path | None, from_variable: str | None) -> Path | None:

@@ -13,24 +13,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from backup._version import PROGRAM
-from backup.cli import (
-    catalog_commands,
-    comparing,
-    config_commands,
-    get_back,
-    keep,
-    key_commands,
-    look,
-    measuring,
-    prove,
-    schedule_commands,
-    search,
-    snapshots,
-    take,
-    trash,
-    why,
-)
 from backup.cli.arguments import GLOBAL_OPTIONS, sort_arguments
+from backup.cli.commands import register
 from backup.cli.help_text import COMMANDS, HELP
 from backup.cli.invocation import Invocation, says_yes
 from backup.cli.output import (
@@ -65,30 +49,6 @@ _OWN_WORDS = {
     r"argument\(s\) \((.*)\)": r"arguments: \1",
 }
 
-app = typer.Typer(
-    name="auto-backup",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-take.register(app)
-snapshots.register(app)
-look.register(app)
-search.register(app)
-comparing.register(app)
-measuring.register(app)
-why.register(app)
-get_back.register(app)
-prove.register(app)
-keep.register(app)
-trash.register(app)
-schedule_commands.register(app)
-app.add_typer(catalog_commands.app, name="catalog", help="What this machine knows of its stores.")
-app.add_typer(config_commands.app, name="config", help="Check and look at the configuration.")
-app.add_typer(key_commands.app, name="key", help="Make and look at keys.")
-
 
 def _version(*, wanted: bool) -> None:
     if wanted:
@@ -96,7 +56,6 @@ def _version(*, wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _global_options(
     context: typer.Context,
     *,
@@ -183,7 +142,9 @@ def _parse_and_run(arguments: list[str], call: Invocation) -> int:
     if _asks_for_help(arguments):
         print_text(HELP)
         return 0
-    command = typer.main.get_command(app)
+    # All global options are in front, and hold their values.
+    named = next((one for one in arguments if not one.startswith("-")), "")
+    command = typer.main.get_command(new_app(named))
     try:
         result = command.main(
             args=arguments, prog_name="auto-backup", standalone_mode=False, obj=call
@@ -194,6 +155,21 @@ def _parse_and_run(arguments: list[str], call: Invocation) -> int:
     if result == _INTERRUPTED:  # what the parser's library makes of Ctrl-C
         raise KeyboardInterrupt
     return result if isinstance(result, int) and result else call.status
+
+
+def new_app(command: str = "") -> typer.Typer:
+    """Return the parser with ``command`` alone, or where there is none of that name with all."""
+    app = typer.Typer(
+        name="auto-backup",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        no_args_is_help=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_global_options)
+    register(app, command)
+    return app
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:
@@ -219,11 +195,6 @@ def _hint(error: Any, command: str) -> str:
     known = [*GLOBAL_OPTIONS, *(option for one in parameters for option in one.opts)]
     if unknown and (close := get_close_matches(unknown, known, n=1)):
         return f"hint: did you mean {close[0]}?"
-    if command == "backup" and "extra argument" in str(error):
-        return (
-            "hint: what to save stands behind --source, a pattern in quotes: --exclude '*.log',"
-            " each store behind a --store of its own"
-        )
     return f"hint: see 'auto-backup {command}{' ' if command else ''}--help'"
 
 

@@ -18,6 +18,11 @@ from backup.surveying import rebuild as rebuild_from
 app = typer.Typer(rich_markup_mode=None)
 
 
+def register(parent: typer.Typer) -> None:
+    """Add the commands to ``parent``."""
+    parent.add_typer(app, name="catalog", help="What this machine knows of its stores.")
+
+
 @app.callback()
 def _group() -> None:
     """Look after what this machine knows of its stores."""

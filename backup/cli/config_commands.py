@@ -36,6 +36,11 @@ _COLUMNS = ("key", "value", "from")
 app = typer.Typer(rich_markup_mode=None)
 
 
+def register(parent: typer.Typer) -> None:
+    """Add the commands to ``parent``."""
+    parent.add_typer(app, name="config", help="Check and look at the configuration.")
+
+
 @app.callback()
 def _group() -> None:
     """Check and look at the configuration."""

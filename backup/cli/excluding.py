@@ -43,14 +43,10 @@ OneFileSystem = Annotated[
 
 
 class Excludes(NamedTuple):
-    """The rules, and where each pattern of them was said."""
+    """The rules, and where each pattern of them was said, as ``Excluder`` takes both."""
 
     rules: ExcludeRules
     origins: tuple[str, ...]
-
-    def pattern(self, number: int) -> str:
-        """Return a pattern as it was said: ``--exclude "*.log"``, or ``FILE:12 "*.log"``."""
-        return f'{self.origins[number]} "{self.rules.exclude[number]}"'
 
 
 def collect_excludes(
@@ -88,19 +84,23 @@ def remarks(excludes: Excludes, roots: Sequence[Root]) -> Iterator[str]:
     excluder = Excluder(excludes.rules, excludes.origins)
     for root in roots:
         name = root.path.rpartition(b"/")[2]
-        rule = excluder.decide(name, name, is_directory=root.is_directory, size=0) if name else None
-        if rule is not None:
-            pattern = excludes.pattern(rule.pattern)
+        own = excluder.at(root.path)
+        rule = own.decide(name, name, is_directory=root.is_directory, size=0) if name else None
+        if rule is not None and rule.pattern is not None:
+            pattern = said_text(rule.pattern)
             yield f"{path_text(root.path)} is a source, which {pattern} does not leave out"
-        for number, text in enumerate(excludes.rules.exclude):
+        for said in own.patterns.said:
             top = path_text(root.path)
-            below = text.lstrip("!").rstrip("/")
+            below = said.text.lstrip("!").rstrip("/")
             if root.path and (below + "/").startswith(top + "/"):
                 rest = os.path.relpath(below, top)
                 instead = f"write /{rest}" if rest != "." else "which is never left out"
-                yield (
-                    f"{excludes.pattern(number)} begins at the source {top}, not at /; {instead}"
-                )
+                yield f"{said_text(said)} begins at the source {top}, not at /; {instead}"
+
+
+def said_text(pattern: SaidPattern) -> str:
+    """Return a pattern as it was said: ``--exclude "*.log"``, or ``FILE:12 "*.log"``."""
+    return f'{pattern.origin} "{pattern.text}"'
 
 
 def left_out_text(left_out: LeftOut, *, verbose: bool) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from backup.cli.excluding import left_out_json, left_out_lines, left_out_reasons, left_out_text
 from backup.cli.invocation import Invocation
-from backup.cli.output import count_text, print_json, print_line, print_note, size_text
+from backup.cli.output import count_text, print_line, print_note, size_text
 from backup.manager import LeftOut, Problem
 from backup.manager.omissions import Omissions
 from backup.manager.own_stores import directories_of
@@ -47,8 +47,8 @@ def measure(roots: Sequence[Root], rules: ExcludeRules, stores: Sequence[BaseSto
 
 def tell_plan(
     call: Invocation, roots: Sequence[Root], rules: ExcludeRules, stores: Sequence[BaseStorage]
-) -> None:
-    """Tell what a backup would save and what it would leave out."""
+) -> dict[str, object]:
+    """Tell what a backup would save and what it would leave out; return it for JSON."""
     found = measure(roots, rules, stores)
     sources = [path_text(root.path) for root in roots]
     places = [str(store) for store in stores]
@@ -56,8 +56,7 @@ def tell_plan(
         counts = {"entries": found.entries, "source_files": found.files, "bytes": found.bytes}
         problems = [{"path": path_text(path), "reason": why} for path, why in found.problems]
         told = {"sources": sources, "stores": places, **counts, "problems": problems}
-        print_json(told | left_out_json(found.left_out))
-        return
+        return told | left_out_json(found.left_out)
     files, size = count_text(found.files, "file"), size_text(found.bytes)
     print_line(f"would save {count_text(found.entries, 'entry', 'entries')} ({files}, {size})")
     print_line(f"  from      {', '.join(sources)}")
@@ -70,6 +69,7 @@ def tell_plan(
     for line in left_out_lines(found.left_out) if call.verbose else ():
         call.note(line)
     tell_problems(found.problems, "found that cannot be read")
+    return {}
 
 
 def tell_problems(problems: Sequence[Problem], what: str) -> None:

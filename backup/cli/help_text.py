@@ -8,7 +8,7 @@ auto-backup: encrypted snapshots that are proven to be restorable
   auto-backup --now --source ~/Documents          take a snapshot (= backup)
   auto-backup restore latest --target /tmp/back   get it back
 
-take      backup       take a snapshot of --source PATH...
+take      backup       take a snapshot of --source PATH..., or run jobs
 look      snapshots    list the snapshots of a store
           ls           list what a snapshot holds
           cat          write one file of a snapshot to standard output
@@ -31,7 +31,8 @@ ALL = """\
 all commands; 'auto-backup COMMAND --help' tells the options of one
 
 take
-  backup --source PATH take a snapshot; --now is the same
+  backup [JOB...]      run jobs of the configuration; --now is the same
+  backup --source PATH take a snapshot of what is named
 look
   snapshots            list the snapshots of a store
   ls SNAPSHOT          list what a snapshot holds
@@ -39,7 +40,7 @@ look
   find PATTERN         which snapshots hold it, and when it changed
   diff SNAPSHOT        what changed to another SNAPSHOT, or since (--source)
   stats                how much there is, and what takes the room
-  why PATH --source PATH...   whether a path would be saved, and by which rule
+  why PATH             whether a path would be saved, and by which rule
 get back
   restore SNAPSHOT     restore a snapshot, or some paths of it
   decrypt SNAPSHOT     write a snapshot's plain archive: | tar xJ

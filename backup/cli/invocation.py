@@ -74,6 +74,12 @@ class Invocation:
             self._log.close()
             self._log = None
 
+    def fail_action(self, action: str, error: BackupError, **fields: object) -> None:
+        """End the line pair with an error; one that came before its beginning is logged too."""
+        if self._log is None:
+            self.start_action(action, **fields)
+        self.end_action("failed", error=error.message, exit_status=error.exit_code)
+
     def catalog(self) -> Catalog:
         """Return what this machine knows of its stores."""
         return Catalog(self.settings.state_dir() / CATALOG_NAME, tell=print_note)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from backup.cli.configured import policy_of
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import (
@@ -26,9 +27,16 @@ from backup.cli.trash import snapshot_json, trashed_json
 from backup.clock import system_clock
 from backup.errors import BackupError, CatalogError, ConfigError, SnapshotNotFoundError
 from backup.listing import StoredSnapshot, list_jobs
-from backup.manager.rotation import JobRotation, RotationRequest, rotate_jobs
+from backup.manager.rotation import TRASH_FOR, JobRotation, RotationRequest, rotate_jobs
 from backup.remembering import recall_for_rotation, remember_rotation
-from backup.retention import RetentionPolicy, Verdict, parse_duration, parse_keep
+from backup.retention import (
+    MOST_DELETIONS,
+    NOTHING_GOES,
+    RetentionPolicy,
+    Verdict,
+    parse_duration,
+    parse_keep,
+)
 from backup.storage.base import BaseStorage
 
 _NO_POLICY = (
@@ -78,7 +86,7 @@ def rotate(
         done += [(store, one) for one in rotations]
     if call.json:
         print_json([_rotation_json(store, one) for store, one in done])
-    if not request.policy:
+    if not (request.policy or any(policy_of(call, store, one.job) for store, one in done)):
         call.note(_NO_POLICY)
     errors = [one.error for _, one in done if one.error is not None]
     call.status = errors[0].exit_code if errors else 0
@@ -89,6 +97,22 @@ def rotate(
         errors=[error.message for error in errors],
         exit_status=call.status,
     )
+
+
+def rotate_job(
+    call: Invocation, store: BaseStorage, policy: RetentionPolicy, job: str
+) -> JobRotation:
+    """Rotate one job of this host; what was done is remembered, what went wrong is in it.
+
+    Raises:
+        SecretKeyError: Nothing opens its snapshots here.
+    """
+    host = call.settings.host_name()
+    request = replace(_request(call, policy, TRASH_FOR, MOST_DELETIONS), host=host)
+    request = _with_what_is_known(call, store, request, [(host, job)])
+    [rotation] = rotate_jobs(store, request, jobs=[(host, job)])
+    _remember(call, store, rotation)
+    return rotation
 
 
 def _request(
@@ -112,12 +136,32 @@ def _rotations(
         if not jobs:
             call.note(call.none_found(store))
         request = _with_what_is_known(call, store, request, jobs)
-        for one in rotate_jobs(store, request, jobs=jobs, change=not call.dry_run):
-            if not call.dry_run:
-                _remember(call, store, one)
-            yield one
+        for policy, some in _by_policy(call, store, request, jobs).items():
+            request = replace(request, policy=policy)
+            for one in rotate_jobs(store, request, jobs=some, change=not call.dry_run):
+                if not call.dry_run:
+                    _remember(call, store, one)
+                request = replace(request, most=request.most - len(one.plan.deletions))
+                yield one
     except BackupError as error:
         yield JobRotation("", "", error=error)
+
+
+def _by_policy(
+    call: Invocation,
+    store: BaseStorage,
+    request: RotationRequest,
+    jobs: Sequence[tuple[str, str]],
+) -> dict[RetentionPolicy, list[tuple[str, str]]]:
+    """Return the jobs by what is to be kept of them: by ``--keep``, else by the configuration."""
+    if request.policy:
+        return {request.policy: list(jobs)}
+    found: dict[RetentionPolicy, list[tuple[str, str]]] = {}
+    for host, job in jobs:
+        own = host == request.host
+        policy = policy_of(call, store, job) if own else NOTHING_GOES
+        found.setdefault(policy, []).append((host, job))
+    return found
 
 
 def _with_what_is_known(

@@ -35,6 +35,11 @@ from backup.storage.base import BaseStorage
 app = typer.Typer(rich_markup_mode=None)
 
 
+def register(parent: typer.Typer) -> None:
+    """Add the commands to ``parent``."""
+    parent.add_typer(app, name="key", help="Make and look at keys.")
+
+
 @app.command("new", epilog=MORE)
 def new(
     context: typer.Context,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
+from backup.cli.configured import chosen_jobs, combined, excludes_of, stores_of
 from backup.cli.excluding import (
     Exclude,
     ExcludeCaches,
@@ -18,17 +19,19 @@ from backup.cli.excluding import (
     OneFileSystem,
     collect_excludes,
     remarks,
+    said_text,
 )
 from backup.cli.help_text import MORE
-from backup.cli.invocation import invocation
+from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import print_json, print_line
 from backup.errors import ConfigError
 from backup.manager.own_stores import directories_of
 from backup.model import path_text
 from backup.sources.explaining import Verdict, explain, find_path
+from backup.sources.patterns import SaidPattern
 from backup.sources.roots import prepare_roots
-from backup.sources.rules import Cause
 from backup.sources.tree import TreeWalker
+from backup.storage.base import BaseStorage
 from backup.wiring import expanded
 
 
@@ -53,13 +56,11 @@ def why(
     exclude_larger_than: ExcludeLargerThan = None,
     one_file_system: OneFileSystem = False,
 ) -> None:
-    """Tell whether backup would save a path, and which rule decides; reads no contents."""
+    """Tell whether backup would save a path, and which rule decides; reads no contents.
+
+    Without --source the jobs of the configuration are asked, or the one that --job names.
+    """
     call = invocation(context)
-    if not paths or not source:
-        raise ConfigError(
-            "say which PATH, and which --source",
-            hint="the PATHs stand first: auto-backup why PATH... --source PATH...",
-        )
     excludes = collect_excludes(
         exclude=exclude,
         exclude_file=exclude_file,
@@ -68,26 +69,56 @@ def why(
         larger_than=exclude_larger_than,
         one_file_system=one_file_system,
     )
-    roots = prepare_roots([expanded(str(path)) for path in source])
-    for remark in remarks(excludes, roots):
-        call.note(remark)
-    skip = directories_of(call.settings.open_stores())
-    walker = TreeWalker(roots, skip=skip, rules=excludes.rules)
-    verdicts = [explain(walker, roots, find_path(roots, expanded(path))) for path in paths]
+    if not paths or not (source or call.settings.loaded()):
+        raise ConfigError(
+            "say which PATH, and which --source",
+            hint="the PATHs stand first: auto-backup why PATH... --source PATH...",
+        )
+    if source:
+        sources = [Path(expanded(str(path))) for path in source]
+        asked = [_Asked("", sources, excludes, call.settings.open_stores())]
+    else:
+        asked = list(_jobs(call, excludes))
+    told = [(one.job, verdict) for one in asked for verdict in _verdicts(call, one, paths)]
     if call.json:
-        print_json([_verdict_json(verdict, excludes) for verdict in verdicts])
+        print_json([({"job": job} if job else {}) | _verdict_json(one) for job, one in told])
         return
-    for line in _lines(verdicts, excludes):
-        print_line(line)
+    for job, verdict in told:
+        print_line(f"{job + ': ' if job else ''}{path_text(verdict.path)}: {_words(verdict)}")
 
 
-def _lines(verdicts: Sequence[Verdict], excludes: Excludes) -> list[str]:
-    return [f"{path_text(one.path)}: {_words(one, excludes)}" for one in verdicts]
+class _Asked(NamedTuple):
+    """What would be saved, of which is asked; ``job`` is empty where options say it."""
+
+    job: str
+    sources: list[Path]
+    excludes: Excludes
+    stores: list[BaseStorage]
 
 
-def _words(verdict: Verdict, excludes: Excludes) -> str:
-    reason = _reason(verdict, excludes)
-    negated = excludes.pattern(verdict.revived_by) if verdict.revived_by >= 0 else ""
+def _jobs(call: Invocation, more: Excludes) -> Iterator[_Asked]:
+    """Yield the jobs of the configuration."""
+    job = call.settings.job
+    loaded, names = chosen_jobs(call, [job] if job else [])
+    for name in names:
+        sources = [source.path for source in loaded.configuration.job(name).sources]
+        excludes = combined(excludes_of(loaded, name), more)
+        yield _Asked(name, sources, excludes, stores_of(call, loaded, name))
+
+
+def _verdicts(call: Invocation, asked: _Asked, paths: Sequence[str]) -> Iterator[Verdict]:
+    roots = prepare_roots(asked.sources)
+    for remark in remarks(asked.excludes, roots):
+        call.note(remark)
+    rules, origins = asked.excludes
+    walker = TreeWalker(roots, skip=directories_of(asked.stores), rules=rules, origins=origins)
+    for path in paths:
+        yield explain(walker, roots, find_path(roots, expanded(path)))
+
+
+def _words(verdict: Verdict) -> str:
+    reason = _reason(verdict)
+    negated = said_text(verdict.revived_by) if verdict.revived_by is not None else ""
     if verdict.is_saved:
         if reason:
             return f"saved, but not what is in it: {reason}"
@@ -99,31 +130,27 @@ def _words(verdict: Verdict, excludes: Excludes) -> str:
     return f"not saved: {reason}"
 
 
-def _reason(verdict: Verdict, excludes: Excludes) -> str:
+def _reason(verdict: Verdict) -> str:
     rule = verdict.rule
     if rule is None:
         return verdict.reason
-    if rule.cause is Cause.PATTERN:
-        return f"excluded by {excludes.pattern(rule.pattern)}"
+    if rule.pattern is not None:
+        return f"excluded by {said_text(rule.pattern)}"
     return rule.words
 
 
-def _verdict_json(verdict: Verdict, excludes: Excludes) -> dict[str, object]:
+def _verdict_json(verdict: Verdict) -> dict[str, object]:
     rule = verdict.rule
-    number = rule.pattern if rule is not None else -1
     return {
         "path": path_text(verdict.path),
         "saved": verdict.is_saved,
         "reason": verdict.reason or None,
         "at": path_text(verdict.at) if verdict.reason else None,
         "rule": str(rule.cause) if rule is not None else None,
-        **_pattern_json("pattern", number, excludes),
-        **_pattern_json("revived_by", verdict.revived_by, excludes),
+        "pattern": _pattern_json(rule.pattern if rule is not None else None),
+        "revived_by": _pattern_json(verdict.revived_by),
     }
 
 
-def _pattern_json(name: str, number: int, excludes: Excludes) -> dict[str, object]:
-    if number < 0:
-        return {name: None}
-    said = {"text": excludes.rules.exclude[number], "origin": excludes.origins[number]}
-    return {name: said}
+def _pattern_json(pattern: SaidPattern | None) -> dict[str, str] | None:
+    return None if pattern is None else pattern._asdict()

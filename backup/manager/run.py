@@ -35,7 +35,7 @@ from backup.snapshot.names import (
 from backup.snapshot.recipients import DATA_KEY_BYTES, make_slots
 from backup.snapshot.writer import SnapshotWriter
 from backup.sources.roots import Root, prepare_roots
-from backup.sources.rules import Excluder
+from backup.sources.tree import TreeWalker
 from backup.storage.base import BaseStorage, Receipt, StorageWriter
 
 _MOST_DRAWS = 10
@@ -77,8 +77,8 @@ def take_snapshot(
     check_word(request.job, "job")
     for tag in request.tags:
         check_word(tag, "tag")
-    Excluder(request.rules)
     roots = prepare_roots(request.sources)
+    TreeWalker(roots, rules=request.rules)  # refuses what cannot be used
     stores = [storage, *leave_out]
     refuse_stores(roots, stores)
     started = request.clock()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 
 from backup.errors import UnsafePathError
-from backup.model import path_text
+from backup.model import PLAIN_PATH, path_text
 
 _NAME_BYTES = 255
-# Most paths are seen to be good at once: no name in them begins with a dot, none is long.
-_PLAIN = re.compile(rb"(?:[^/\0.][^/\0]{0,254}/)*[^/\0.][^/\0]{0,254}")
 _MOST_NAMES = 4096  # a path that the system takes at once has at most half as many
 
 
@@ -22,7 +19,7 @@ def check_path(path: bytes) -> None:
         UnsafePathError: It is absolute, or has a component that is empty, ``.`` or ``..``, holds
             NUL, or is longer than 255 bytes, or has more than 4,096 of them.
     """
-    if not path or (len(path) < _MOST_NAMES and _PLAIN.fullmatch(path)):
+    if not path or (len(path) < _MOST_NAMES and PLAIN_PATH.fullmatch(path)):
         return
     if path.count(b"/") >= _MOST_NAMES:
         start = path_text(path[:50])

@@ -13,9 +13,18 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import asdict
 
 from backup.errors import FooterError, LimitError, MalformedError
-from backup.model import DIGEST_BYTES, ID_BYTES, NO_RULES, EntryType, ExcludeRules, SnapshotKind
+from backup.model import (
+    DIGEST_BYTES,
+    ID_BYTES,
+    NO_RULES,
+    EntryType,
+    ExcludeRules,
+    SnapshotKind,
+    SourcePatterns,
+)
 from backup.snapshot.entry_line import Count, HexDigest, check_path, from_text, to_text
 from backup.snapshot.frame import FrameRow, Section
 from backup.snapshot.index import IdTable, Reference, WireReference, from_wire, to_wire
@@ -57,7 +66,11 @@ class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the end says of a snapshot. ``sources`` are absolute paths without the leading ``/``."""
+    """What the end says of a snapshot.
+
+    ``sources`` are absolute paths without the leading ``/``; ``rules`` have patterns of single
+    sources for these alone.
+    """
 
     job: str
     host: str
@@ -82,6 +95,18 @@ class _WireReferred(msgspec.Struct, kw_only=True, omit_defaults=True):
 class _WireSource(msgspec.Struct, kw_only=True, omit_defaults=True):
     p: str | None = None
     pb: str | None = None
+    exclude: tuple[str, ...] = ()
+
+
+class _WireRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    exclude: tuple[str, ...] = ()
+    if_present: tuple[str, ...] = ()
+    caches: bool = False
+    one_file_system: bool = False
+    larger_than: Count = 0
+
+
+_NO_WIRE_RULES = _WireRules()
 
 
 class _WireEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -96,7 +121,7 @@ class _WireEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     filesystems: tuple[FileSystem, ...] = ()
     incomplete: bool = False
     program: str = ""
-    rules: ExcludeRules = NO_RULES
+    rules: _WireRules = _NO_WIRE_RULES
     tags: tuple[str, ...] = ()
 
 
@@ -108,14 +133,14 @@ def encode_end(own_id: bytes, record: EndRecord, rows: Sequence[FrameRow]) -> by
         host=record.host,
         kind=record.kind,
         frames=len(rows),
-        sources=tuple(_WireSource(p=p, pb=pb) for p, pb in map(to_text, record.sources)),
+        sources=_sources_to_wire(record),
         counts=record.counts,
         pages=tuple(to_wire(page, table) for page in record.pages),
         snapshots=tuple(_referred_to_wire(one) for one in record.referred),
         filesystems=record.filesystems,
         incomplete=record.incomplete,
         program=record.program,
-        rules=record.rules,
+        rules=_rules_to_wire(record.rules),
         tags=record.tags,
     )
     if len(table.ids()) != len(record.referred) + 1:
@@ -153,18 +178,19 @@ def _record(own_id: bytes, wire: _WireEnd) -> EndRecord:
     ids = (own_id, *(one.id for one in referred))
     if len(set(ids)) != len(ids):
         raise MalformedError("the end names a snapshot twice")
+    sources = tuple(_source(one) for one in wire.sources)
     return EndRecord(
         job=wire.job,
         host=wire.host,
         kind=wire.kind,
-        sources=tuple(_source(one) for one in wire.sources),
+        sources=sources,
         counts=wire.counts,
         pages=tuple(from_wire(page, ids) for page in wire.pages),
         referred=referred,
         filesystems=wire.filesystems,
         incomplete=wire.incomplete,
         program=wire.program,
-        rules=wire.rules,
+        rules=_rules_from_wire(wire, sources),
         tags=wire.tags,
     )
 
@@ -173,6 +199,33 @@ def _source(wire: _WireSource) -> bytes:
     path = from_text(wire.p, wire.pb)
     check_path(path, EntryType.DIRECTORY)
     return path
+
+
+def _sources_to_wire(record: EndRecord) -> tuple[_WireSource, ...]:
+    """Return the sources, each with the patterns that count for it alone.
+
+    Raises:
+        MalformedError: There are patterns for something else.
+    """
+    own = dict(record.rules.of_source)
+    if not own.keys() <= set(record.sources):
+        raise MalformedError("there are patterns for a source that the end does not name")
+    told = ((to_text(path), own.get(path, ())) for path in record.sources)
+    return tuple(_WireSource(p=p, pb=pb, exclude=patterns) for (p, pb), patterns in told)
+
+
+def _rules_to_wire(rules: ExcludeRules) -> _WireRules:
+    if rules is NO_RULES:
+        return _NO_WIRE_RULES
+    return _WireRules(**{name: getattr(rules, name) for name in _WireRules.__struct_fields__})
+
+
+def _rules_from_wire(wire: _WireEnd, sources: Sequence[bytes]) -> ExcludeRules:
+    pairs = zip(sources, wire.sources, strict=True)
+    own = tuple(SourcePatterns(path, one.exclude) for path, one in pairs if one.exclude)
+    if wire.rules is _NO_WIRE_RULES and not own:
+        return NO_RULES
+    return ExcludeRules(**asdict(wire.rules), of_source=own)
 
 
 def _referred_to_wire(one: Referred) -> _WireReferred:

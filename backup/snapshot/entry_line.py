@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from backup.errors import MalformedError
-from backup.model import DIGEST_BYTES, Entry, EntryType, Extent, ListRef
+from backup.model import DIGEST_BYTES, PLAIN_PATH, Entry, EntryType, Extent, ListRef
 
 _MOST_NAME = 255
 _MOST_MODE = 0o7777
@@ -89,7 +89,7 @@ def from_text(text: str | None, coded: str | None) -> bytes:
 
 def check_path(path: bytes, kind: EntryType) -> None:
     """Raise ``MalformedError`` unless ``path`` stays below the root from which it is told."""
-    if not path and kind is EntryType.DIRECTORY:
+    if PLAIN_PATH.fullmatch(path) or (not path and kind is EntryType.DIRECTORY):
         return
     for name in path.split(b"/"):
         if not name or name in {b".", b".."} or b"\0" in name or len(name) > _MOST_NAME:
@@ -160,10 +160,12 @@ def decode_entry(line: bytes | memoryview, ids: tuple[bytes, ...]) -> Entry:
     """
     try:
         wire = _decoder.decode(line)
-        extents = tuple(Extent(ids[o], frame, at, size) for o, frame, at, size in wire.ext)
+        extents = tuple([Extent(ids[o], frame, at, size) for o, frame, at, size in wire.ext])
         lists = tuple(
-            ListRef(ids[o], frame, bytes.fromhex(digest), rows)
-            for o, frame, digest, rows in wire.chunks
+            [
+                ListRef(ids[o], frame, bytes.fromhex(digest), rows)
+                for o, frame, digest, rows in wire.chunks
+            ]
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, IndexError, RecursionError) as error:
         raise MalformedError("an entry of the index cannot be read") from error
@@ -188,7 +190,7 @@ def decode_entry(line: bytes | memoryview, ids: tuple[bytes, ...]) -> Entry:
         links=wire.links,
         target=target,
         device=wire.dev,
-        xattrs=tuple((_unb64(name), _unb64(value)) for name, value in wire.xattrs),
+        xattrs=tuple([(_unb64(name), _unb64(value)) for name, value in wire.xattrs]),
         digest=bytes.fromhex(wire.sha256) if wire.sha256 else b"",
         extents=extents,
         chunk_lists=lists,
@@ -224,7 +226,6 @@ def _check_content(entry: Entry) -> None:
         raise MalformedError(f"{entry.path[:200]!r} tells its content twice")
     if entry.type in _WITH_CONTENT and not entry.error and len(entry.digest) != DIGEST_BYTES:
         raise MalformedError(f"{entry.path[:200]!r} has no digest")
-    total = sum(extent.length for extent in entry.extents)
     counted = entry.type in _WITH_CONTENT and not entry.chunk_lists and not entry.error
-    if counted and total != entry.stored_size:
+    if counted and sum([extent.length for extent in entry.extents]) != entry.stored_size:
         raise MalformedError(f"the extents of {entry.path[:200]!r} are not its size")

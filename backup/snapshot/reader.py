@@ -34,6 +34,7 @@ from backup.snapshot.token import TAG_BYTES, digest_of, token_tag
 from backup.snapshot.writer import END_OF_ARCHIVE, section_archive
 
 _KEPT_PIECES = 2
+_KEPT_SEGMENTS = 3
 
 FindSource = Callable[[Referred], "ByteSource | None"]
 """Gives the file of a snapshot that is referred to, or ``None`` where it is absent."""
@@ -81,6 +82,7 @@ class SnapshotReader:
         self.on_frame: Callable[[int], object] = _tell_nobody
         """Is told the number of every frame of this file before it is opened."""
         self._pieces: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        self._segments: OrderedDict[Reference, list[Entry]] = OrderedDict()
 
     def frame(self, number: int) -> memoryview:
         """Return the token of frame ``number``, read but not opened."""
@@ -205,11 +207,17 @@ class SnapshotReader:
         return segments
 
     def segment(self, reference: Reference) -> list[Entry]:
-        """Return the entries of one segment."""
+        """Return the entries of one segment; who asks again soon gets the same ones."""
+        known = self._segments.get(reference)
+        if known is not None:
+            return known
         entries = decode_segment(self._referred(reference))
         fits = len(entries) == reference.entries and entries[0].path == reference.first
         if not fits:
             raise MalformedError("an index segment does not hold what its page says")
+        self._segments[reference] = entries
+        if len(self._segments) > _KEPT_SEGMENTS:
+            self._segments.popitem(last=False)
         return entries
 
     def _referred(self, reference: Reference) -> bytes:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from backup.model import Entry
 from backup.sources.describing import Skipped
+from backup.sources.patterns import SaidPattern
 from backup.sources.roots import Root
 from backup.sources.rules import Cause, Rule
 from backup.sources.tree import TreeWalker, contains
@@ -22,8 +23,8 @@ class Verdict(NamedTuple):
         reason: Why not, or why its contents are left out; empty where all of it is saved.
         at: The directory or file at which that was decided: the path, or one above it.
         rule: The rule that decided, where it was one.
-        revived_by: The number of the negated pattern that fits the path, or -1. Where the path is
-            not saved, this one came too late: a directory above is left out.
+        revived_by: The negated pattern that fits the path. Where the path is not saved, this one
+            came too late: a directory above is left out.
     """
 
     path: bytes
@@ -31,7 +32,7 @@ class Verdict(NamedTuple):
     reason: str = ""
     at: bytes = b""
     rule: Rule | None = None
-    revived_by: int = -1
+    revived_by: SaidPattern | None = None
 
 
 def explain(walker: TreeWalker, roots: Sequence[Root], path: bytes) -> Verdict:
@@ -43,8 +44,8 @@ def explain(walker: TreeWalker, roots: Sequence[Root], path: bytes) -> Verdict:
     entry = next((one for one in found if isinstance(one, Entry) and one.path == path), None)
     left_out = next((one for one in reversed(found) if isinstance(one, Skipped)), None)
     if entry is not None and (left_out is None or left_out.path != path):
-        number = _decisive(walker, root, path, is_directory=entry.type == "dir")
-        return Verdict(path, is_saved=True, at=path, revived_by=number)
+        pattern = _decisive(walker, root, path, is_directory=entry.type == "dir")
+        return Verdict(path, is_saved=True, at=path, revived_by=pattern)
     if left_out is None:
         return Verdict(path, is_saved=False, reason="does not exist", at=path)
     return Verdict(
@@ -74,20 +75,22 @@ def find_path(roots: Sequence[Root], given: str) -> bytes:
     return behind if any(contains(root.path, behind) for root in roots) else lies_at
 
 
-def _decisive(walker: TreeWalker, root: Root, path: bytes, *, is_directory: bool) -> int:
-    """Return the number of the negated pattern that decides about ``path`` by itself, or -1."""
+def _decisive(
+    walker: TreeWalker, root: Root, path: bytes, *, is_directory: bool
+) -> SaidPattern | None:
+    """Return the negated pattern that decides about ``path`` by itself."""
     if walker.excluder is None or path == root.path:
-        return -1
-    patterns = walker.excluder.patterns
+        return None
+    patterns = walker.excluder.at(root.path).patterns
     relative = path[len(root.path) + 1 if root.path else 0 :]
     name = relative.rpartition(b"/")[2]
     number = patterns.decide(name, relative, is_directory=is_directory)
-    return number if number is not None and patterns.is_negated(number) else -1
+    return patterns.said[number] if number is not None and patterns.is_negated(number) else None
 
 
-def _late(walker: TreeWalker, root: Root, path: bytes, left_out: Skipped) -> int:
+def _late(walker: TreeWalker, root: Root, path: bytes, left_out: Skipped) -> SaidPattern | None:
     is_above = left_out.rule is not None and left_out.path != path
     if not is_above or left_out.rule is None or left_out.rule.cause is not Cause.PATTERN:
-        return -1
+        return None
     is_directory = os.path.isdir(b"/" + path) and not os.path.islink(b"/" + path)  # noqa: PTH112, PTH114
     return _decisive(walker, root, path, is_directory=is_directory)

@@ -53,16 +53,19 @@ class Patterns:
 
     Args:
         said: The patterns, each with its origin.
+        before: Patterns that come before them.
 
     Raises:
         ConfigError: One of them cannot be used.
     """
 
-    def __init__(self, said: Sequence[SaidPattern]) -> None:
-        if len(said) > _MOST_PATTERNS:
-            raise ConfigError(f"there are {len(said):,} patterns; {_MOST_PATTERNS:,} are allowed")
-        self.said = tuple(said)
-        self._patterns = [_understand(one) for one in said]
+    def __init__(self, said: Sequence[SaidPattern], before: Patterns | None = None) -> None:
+        self.said: tuple[SaidPattern, ...] = (*(before.said if before else ()), *said)
+        if len(self.said) > _MOST_PATTERNS:
+            count = f"there are {len(self.said):,} patterns"
+            raise ConfigError(f"{count}; {_MOST_PATTERNS:,} are allowed")
+        known: list[_Pattern] = before._patterns if before else []  # noqa: SLF001 - of the same class
+        self._patterns: list[_Pattern] = [*known, *(_understand(one) for one in said)]
         self._index()
 
     def _index(self) -> None:

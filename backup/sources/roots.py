@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from backup.errors import ConfigError, SourceError
-from backup.model import path_key, path_text
+from backup.model import SourcePatterns, path_key, path_text
 
 
 class Root(NamedTuple):
@@ -48,21 +48,42 @@ def prepare_roots(paths: Sequence[str | bytes | Path]) -> list[Root]:
     return roots
 
 
+def patterns_of_sources(
+    said: Iterable[tuple[str | bytes | Path, Iterable[str]]],
+) -> tuple[SourcePatterns, ...]:
+    """Return patterns of single sources as ``ExcludeRules.of_source`` has them.
+
+    Args:
+        said: Sources as they are named to ``prepare_roots``, each with its patterns; one without
+            patterns is passed over.
+
+    Raises:
+        ConfigError: One of them is not a path.
+    """
+    pairs = ((_real(os.fsencode(path), strict=False), tuple(patterns)) for path, patterns in said)
+    return tuple(SourcePatterns(path, patterns) for path, patterns in pairs if patterns)
+
+
+def _real(given: bytes, *, strict: bool) -> bytes:
+    """Return where a source lies, in the form of ``Entry.path``."""
+    if not given or b"\0" in given:
+        raise ConfigError(f"{given!r} is not a path")
+    return os.path.realpath(given, strict=strict).lstrip(b"/")
+
+
 def _walking_order(root: Root) -> bytes:
     return path_key(root.path)
 
 
 def _prepare(given: bytes) -> Root:
-    if not given or b"\0" in given:
-        raise ConfigError(f"{given!r} is not a path")
     try:
-        path = os.path.realpath(given, strict=True)
-        is_directory = _check_kind(path)
+        path = _real(given, strict=True)
+        is_directory = _check_kind(b"/" + path)
     except OSError as error:
         message = f"cannot back up {os.fsdecode(given)}: {error.strerror}"
         hint = "check the spelling, the permissions, and whether its file system is mounted"
         raise SourceError(message, hint=hint) from error
-    return Root(path.lstrip(b"/"), is_directory)
+    return Root(path, is_directory)
 
 
 def _check_kind(path: bytes) -> bool:
@@ -81,8 +102,11 @@ def _check_apart(first: bytes, second: bytes) -> None:
     # In walking order whatever lies inside a root follows it directly.
     if first == second:
         message = f"the source {path_text(first)} is named twice"
-    elif not first or second.startswith(first + b"/"):
-        message = f"the source {path_text(second)} lies inside the source {path_text(first)}"
-    else:
-        return
-    raise ConfigError(message, hint="leave the second one out")
+        raise ConfigError(message, hint="leave the second one out")
+    if not first or second.startswith(first + b"/"):
+        below = path_text(second[len(first) :].lstrip(b"/"))
+        raise ConfigError(
+            f"the source {path_text(second)} lies inside the source {path_text(first)}",
+            hint=f"leave out {path_text(second)}, and give its patterns, if it has some, to"
+            f" {path_text(first)}, beginning with {below}/",
+        )

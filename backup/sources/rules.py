@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import copy
 from decimal import Decimal
 from enum import StrEnum
+from itertools import islice
 from typing import NamedTuple
 
 from backup.errors import ConfigError
-from backup.model import ExcludeRules
+from backup.model import ExcludeRules, path_text
 from backup.sources.patterns import Patterns, SaidPattern
 
 CACHE_TAG = b"CACHEDIR.TAG"
@@ -56,12 +58,12 @@ _ALTOGETHER = {Cause.PATTERN, Cause.SIZE, Cause.OWN_STORE}
 class Rule(NamedTuple):
     """Why something is left out; ``detail`` is a pattern, a name or a path, as the cause has it.
 
-    ``pattern`` is the number of a pattern in its ``Patterns``, -1 for all other causes.
+    ``pattern`` is the pattern with its origin, ``None`` for all other causes.
     """
 
     cause: Cause
     detail: str = ""
-    pattern: int = -1
+    pattern: SaidPattern | None = None
 
     @property
     def words(self) -> str:
@@ -77,20 +79,32 @@ class Rule(NamedTuple):
 class Excluder:
     """The decisions that ``rules`` lead to, about one name at a time.
 
+    It knows the patterns that count for all sources; ``at`` returns the one for a single source.
+
     Args:
         rules: What is to be left out.
-        origins: Where each of ``rules.exclude`` was said, for errors; their numbers by default.
+        origins: Where each pattern was said, for errors and reports: those of ``rules.exclude``,
+            then those of each of ``rules.of_source``; their numbers by default.
 
     Raises:
         ConfigError: One of the rules cannot be used.
     """
 
     def __init__(self, rules: ExcludeRules, origins: Sequence[str] = ()) -> None:
-        origins = origins or [f"pattern {number}" for number in range(1, len(rules.exclude) + 1)]
-        said = [SaidPattern(*pair) for pair in zip(rules.exclude, origins, strict=True)]
+        said = iter([SaidPattern(*one) for one in zip(*_told(rules, origins), strict=True)])
         self.rules = rules
-        self.patterns = Patterns(said)
+        self.patterns = Patterns(list(islice(said, len(rules.exclude))))
         self._markers = frozenset(_marker(name) for name in rules.if_present)
+        self._at: dict[bytes, Excluder] = {}
+        for path, own in rules.of_source:
+            if path in self._at:
+                raise ConfigError(f"the patterns of the source {path_text(path)} are told twice")
+            self._at[path] = copy(self)
+            self._at[path].patterns = Patterns(list(islice(said, len(own))), self.patterns)
+
+    def at(self, source: bytes) -> Excluder:
+        """Return the excluder for what lies at and below ``source``, a root's path."""
+        return self._at.get(source, self)
 
     def decide(self, name: bytes, relative: bytes, *, is_directory: bool, size: int) -> Rule | None:
         """Return why one name is left out altogether, or ``None``.
@@ -103,7 +117,8 @@ class Excluder:
         """
         number = self.patterns.decide(name, relative, is_directory=is_directory)
         if number is not None and not self.patterns.is_negated(number):
-            return Rule(Cause.PATTERN, self.patterns.said[number].text, number)
+            pattern = self.patterns.said[number]
+            return Rule(Cause.PATTERN, pattern.text, pattern)
         if size > self.rules.larger_than > 0:
             return Rule(Cause.SIZE, f"{self.rules.larger_than:,}")
         return None
@@ -132,6 +147,30 @@ def parse_size(text: str) -> int:
     if not 1 <= size <= _LARGEST:
         raise ConfigError(f"{text!r} is not a size that a file can have", hint="at least one byte")
     return size
+
+
+def check_sources(rules: ExcludeRules, sources: Collection[bytes]) -> None:
+    """Raise ``ConfigError`` where patterns belong to something that is none of ``sources``."""
+    for path, _ in rules.of_source:
+        if path not in sources:
+            raise ConfigError(
+                f"there are patterns for {path_text(path)}, which is not a source",
+                hint="patterns for a single source are told with the path of that source",
+            )
+
+
+def _told(rules: ExcludeRules, origins: Sequence[str]) -> tuple[list[str], Sequence[str]]:
+    """Return all patterns of the rules, and where each of them was said."""
+    texts: list[str] = []
+    numbers: list[str] = []
+    for place, patterns in [("", rules.exclude), *_of_sources(rules)]:
+        texts += patterns
+        numbers += [f"pattern {number}{place}" for number in range(1, len(patterns) + 1)]
+    return texts, origins or numbers
+
+
+def _of_sources(rules: ExcludeRules) -> list[tuple[str, tuple[str, ...]]]:
+    return [(f" of {path_text(path)}", patterns) for path, patterns in rules.of_source]
 
 
 def _marker(name: str) -> bytes:

@@ -9,7 +9,7 @@ from backup.sources.describing import Describer, Skipped
 from backup.sources.descriptors import DirectoryChain
 from backup.sources.filesystems import Filesystem
 from backup.sources.roots import Root, prepare_roots
-from backup.sources.rules import Excluder
+from backup.sources.rules import Excluder, check_sources
 from backup.sources.walking import Walk, contains
 
 __all__ = ["Skipped", "TreeWalker", "contains", "walk"]
@@ -46,9 +46,10 @@ class TreeWalker:
         roots: Where to start, as ``prepare_roots`` returns them.
         skip: ``(st_dev, st_ino)`` of directories to leave out: the tool's own stores.
         rules: What else to leave out.
+        origins: Where each pattern of the rules was said; see ``Excluder``.
 
     Raises:
-        ConfigError: See ``Excluder``.
+        ConfigError: See ``Excluder``; or patterns belong to a source that is none of ``roots``.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class TreeWalker:
         *,
         skip: Collection[tuple[int, int]] = (),
         rules: ExcludeRules = NO_RULES,
+        origins: Sequence[str] = (),
     ) -> None:
+        check_sources(rules, [root.path for root in roots])
         self._roots = roots
         self._skip = frozenset(skip)
-        self._excluder = None if rules == NO_RULES else Excluder(rules)
+        self._excluder = None if rules == NO_RULES else Excluder(rules, origins)
         self._describer = Describer()
 
     @property

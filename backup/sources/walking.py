@@ -59,7 +59,8 @@ class Walk:
         self._chain = chain
         self._describer = describer
         self._skip = skip
-        self._excluder = excluder
+        self._rules = excluder
+        self._excluder: Excluder | None = None
         self._along = along
         self._levels: list[_Level] = []
         self._inside: dict[tuple[int, int], bytes] = {}
@@ -69,6 +70,7 @@ class Walk:
         """Yield what is at and below the root ``path``."""
         above, _, name = path.rpartition(b"/")
         self._below_root = len(path) + 1 if path else 0
+        self._excluder = None if self._rules is None else self._rules.at(path)
         try:
             directory = self._chain.open(above)
         except OSError as error:

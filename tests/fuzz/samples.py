@@ -156,6 +156,7 @@ def _special(forge: Forge, choices: Choices) -> None:
         "program": "forge",
         "tags": ["a"],
         "rules": {"exclude": ["*.o"], "larger_than": 5},
+        "sources": [{"p": "dev", "exclude": ["*.log", "!a.log"]}, {"pb": "/w==", "exclude": []}],
     }
 
 

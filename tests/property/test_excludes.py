@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from backup.errors import ConfigError
 from backup.model import Entry, ExcludeRules
 from backup.sources.explaining import explain
 from backup.sources.patterns import Patterns, SaidPattern
-from backup.sources.roots import prepare_roots
+from backup.sources.roots import patterns_of_sources, prepare_roots
 from backup.sources.rules import CACHE_SIGNATURE
 from backup.sources.tree import TreeWalker
 from tests.needs import needs
@@ -161,10 +162,25 @@ rules = st.builds(
 )
 
 
-@given(tree=trees, rules=rules)
-def test_why_says_saved_of_exactly_what_is_saved(fresh, tree, rules):
+own_patterns = st.lists(patterns.filter(is_understood), max_size=2)
+
+
+@given(tree=trees, rules=rules, own=own_patterns)
+def test_patterns_of_a_source_leave_out_what_they_do_at_the_end_of_those_of_all(
+    fresh, tree, rules, own
+):
+    top = fresh(tree)
+    joined = replace(rules, exclude=(*rules.exclude, *own))
+    apart = replace(rules, of_source=patterns_of_sources([(top, own)]))
+
+    assert saved_below(top, apart) == saved_below(top, joined)
+
+
+@given(tree=trees, rules=rules, own=own_patterns)
+def test_why_says_saved_of_exactly_what_is_saved(fresh, tree, rules, own):
     top = fresh({"CACHEDIR.TAG": None, "d": {**tree, "CACHEDIR.TAG": None}, **tree}, TAG)
     roots = prepare_roots([top])
+    rules = replace(rules, of_source=patterns_of_sources([(top, own)]))
     walker = TreeWalker(roots, rules=rules)
     saved = saved_below(top, rules)
 

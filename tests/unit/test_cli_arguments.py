@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from backup._version import PROGRAM
-from backup.cli.app import app
+from backup.cli.app import new_app
 from backup.cli.arguments import sort_arguments
 from backup.cli.help_text import ALL, COMMANDS, HELP
 from backup.errors import ConfigError
@@ -37,9 +37,16 @@ class TestHelp:
         assert max(map(len, lines)) <= 80
 
     def test_it_names_every_command_of_the_parser_and_no_other(self):
-        assert set(COMMANDS) == set(typer.main.get_command(app).commands)
+        assert set(COMMANDS) == set(typer.main.get_command(new_app()).commands)
         for command in COMMANDS:
             assert f"\n  {command} " in ALL
+
+    def test_each_command_is_found_without_the_modules_of_all_others(self):
+        together = typer.main.get_command(new_app()).commands
+        alone = {name: set(typer.main.get_command(new_app(name)).commands) for name in COMMANDS}
+
+        assert all(name in found for name, found in alone.items())
+        assert max(map(len, alone.values())) <= 2 < len(together)
 
     @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], ["--json", "--help"]])
     def test_asking_for_it_is_no_error(self, arguments):
@@ -210,7 +217,7 @@ class TestWrongCalls:
             (["backup", "/etc"], "what to save stands behind --source"),
             (["--now", "--source", "a", "--exclude", "b", "c"], "a pattern in quotes"),
             (["--now", "--source", "a", "--store", "b", "c"], "a --store of its own"),
-            (["--now", "snapshots"], "unexpected extra argument"),
+            (["--now", "snapshots"], "no job 'snapshots'"),
             (["verify", "--level", "all"], "'all' is not one of 'checksum', 'content'"),
             (["--now", "--source", "/etc", "--level", "x"], "not a whole number"),
             (["--now", "--source", "/etc", "--level", "10"], "levels 0 to 9, not 10"),

@@ -15,7 +15,7 @@ import pytest
 import typer
 from cryptography.fernet import Fernet
 
-from backup.cli.app import app
+from backup.cli.app import new_app
 from backup.keys import HOST_KEY_NAME
 from tests.cli import environment, start
 
@@ -89,7 +89,7 @@ def place(tmp_path_factory):
 def commands():
     """Return the words of every command of the parser."""
     found = []
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in typer.main.get_command(new_app()).commands.items():
         below = getattr(command, "commands", None)
         found += [(name, one) for one in below] if below else [(name,)]
     return sorted(found)

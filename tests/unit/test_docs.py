@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import backup.errors
-from backup.cli.app import app
+from backup.cli.app import new_app
 from backup.cli.arguments import GLOBAL_OPTIONS
 from backup.cli.help_text import ALL
 from tests.checkout import ROOT, files
@@ -31,7 +31,7 @@ OF_THE_TESTS = re.compile(r"AUTO_BACKUP_TEST")
 def parsers():
     """Return the parser of every command by its name: ``ls``, ``key new``."""
     found = {}
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in typer.main.get_command(new_app()).commands.items():
         below = getattr(command, "commands", {})
         found |= {f"{name} {word}": one for word, one in below.items()} or {name: command}
     return found

@@ -286,6 +286,18 @@ def root_directory_as_an_entry(forge):
 
 
 @vector(SUCCESS)
+def sources_with_patterns_of_their_own(forge):
+    """Two of three sources, one of them not UTF-8, have patterns; the rules have one for all."""
+    forge.end_fields["sources"] = [
+        {"p": "docs", "exclude": ["*.o", "!keep.o", "ä/"]},
+        {"p": "etc"},
+        {"pb": base64.b64encode(b"srv/\xff").decode(), "exclude": ["/cache"]},
+    ]
+    forge.end_fields["rules"] = {"exclude": ["*.log"], "caches": True}
+    forge.sample()
+
+
+@vector(SUCCESS)
 def all_fields_of_an_entry(forge):
     """An entry has owner, times before 1970, extended attributes, and is racy."""
     forge.sample_files()
@@ -2650,6 +2662,17 @@ def _told_wrongly(name: str, comment: str, **fields: object) -> None:
 
 
 _told_wrongly("end_with_sources_as_text", "The sources are a text, not a list.", sources="")
+for _how, _comment, _patterns in (
+    ("as_text", "The patterns of a source are a text, not a list.", "*.log"),
+    ("as_lists", "The patterns of a source are lists, not texts.", [["*.log"]]),
+    ("as_numbers", "A pattern of a source is a number.", ["*.log", 7]),
+    ("of_null", "The patterns of a source are null.", None),
+):
+    _told_wrongly(
+        f"end_with_patterns_of_a_source_{_how}",
+        _comment,
+        sources=[{"p": "docs", "exclude": _patterns}],
+    )
 _told_wrongly("end_with_a_count_as_text", "A count is a text.", counts={"entries": 4, "files": "3"})
 _told_wrongly("end_with_tags_of_lists", "The tags are lists, not texts.", tags=[[0, 0]])
 _told_wrongly("end_with_a_limit_below_zero", "A size is negative.", rules={"larger_than": -1})

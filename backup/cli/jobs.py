@@ -1,0 +1,120 @@
+"""Running the jobs of the configuration: a snapshot, its copies, then rotation by ``keep``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from backup.cli.configured import chosen_jobs, combined, excludes_of, policy_of, stores_of
+from backup.cli.invocation import Invocation
+from backup.cli.keep import rotate_job
+from backup.cli.output import count_text, print_error, print_json, print_line, print_note
+from backup.cli.taking import Options, Wanted, take
+from backup.errors import BackupError, KeyMissingError
+from backup.manager.rotation import JobRotation
+from backup.snapshot.compression import archive_type, check_level
+from backup.storage.base import BaseStorage
+
+if TYPE_CHECKING:
+    from backup.config.reading import Loaded
+
+_INCOMPLETE = 3
+_XZ = "xz"
+
+
+def run_jobs(call: Invocation, names: Sequence[str], options: Options) -> None:
+    """Run jobs one after the other; one that fails does not keep the others from being run.
+
+    Raises:
+        ConfigError: One of them cannot be run as it is said; then none is.
+    """
+    loaded, names = chosen_jobs(call, names)
+    wanted = [wanted_of(call, loaded, name, options) for name in names]
+    statuses = []
+    told = []
+    for one in wanted:
+        if len(wanted) > 1 and not (call.json or call.quiet):
+            print_line(f"{one.job}:")
+        told.append(_run(call, one))
+        statuses.append(call.status)
+    failed = [status for status in statuses if status not in {0, _INCOMPLETE}]
+    call.status = failed[0] if failed else max(statuses)
+    if call.json:
+        print_json(told)
+
+
+def wanted_of(call: Invocation, loaded: Loaded, name: str, options: Options) -> Wanted:
+    """Return the snapshot that a job is to take; what ``options`` say wins.
+
+    Raises:
+        ConfigError: A store cannot be opened, or the options do not fit the job.
+    """
+    job = loaded.configuration.job(name)
+    archive = archive_type(options.compression or job.compression or _XZ)
+    level = options.level if options.level is not None or options.compression else job.level
+    check_level(archive, level)
+    return Wanted(
+        sources=[source.path for source in job.sources],
+        stores=stores_of(call, loaded, name),
+        archive=archive,
+        excludes=combined(excludes_of(loaded, name), options.excludes),
+        level=level,
+        workers=options.workers or job.workers,
+        recipients=options.recipients or job.recipients or (),
+        tags=options.tags or job.tags or (),
+        job=name,
+    )
+
+
+def _run(call: Invocation, wanted: Wanted) -> dict[str, object]:
+    """Run one job; an error is told, and becomes the status."""
+    call.status = 0
+    try:
+        told = take(call, wanted)
+        done = [] if call.dry_run else _rotate(call, wanted)
+    except BackupError as error:
+        call.status = error.exit_code
+        if not call.dry_run:
+            call.fail_action("backup", error, job=wanted.job)
+        print_note(f"job {wanted.job} has failed:")
+        print_error(error)
+        return {"job": wanted.job, "error": error.message, "exit_status": error.exit_code}
+    return {"job": wanted.job, **told, "rotated": done, "exit_status": call.status}
+
+
+def _rotate(call: Invocation, wanted: Wanted) -> list[dict[str, object]]:
+    """Rotate the job in all its stores; what goes wrong there is told, and the snapshot stands."""
+    policies = {store: policy_of(call, store, wanted.job) for store in wanted.stores}
+    ruled = [(store, policy) for store, policy in policies.items() if policy]
+    if not ruled:
+        return []
+    call.start_action("rotate", job=wanted.job, stores=[store.url for store, _ in ruled])
+    try:
+        done = [(store, rotate_job(call, store, one, wanted.job)) for store, one in ruled]
+    except KeyMissingError:
+        call.note(f"{wanted.job} is not rotated: this host cannot open its snapshots")
+        call.end_action("skipped", reason="this host cannot open its snapshots", exit_status=0)
+        return []
+    errors = [one.error for _, one in done if one.error is not None]
+    call.status = call.status or (errors[0].exit_code if errors else 0)
+    call.end_action(
+        "failed" if errors else "done",
+        trashed=[name for _, one in done for name in one.trashed],
+        purged=[name for _, one in done for name in one.purged],
+        errors=[error.message for error in errors],
+        exit_status=errors[0].exit_code if errors else 0,
+    )
+    return [_tell(call, store, rotation) for store, rotation in done]
+
+
+def _tell(call: Invocation, store: BaseStorage, rotation: JobRotation) -> dict[str, object]:
+    trashed, purged = len(rotation.trashed), len(rotation.purged)
+    if rotation.error is not None:
+        print_note(f"{rotation.job} has not been rotated to the end in {store}:")
+        print_error(rotation.error)
+    if (trashed or purged) and not (call.json or call.quiet):
+        print_line(
+            f"  rotated   {count_text(trashed, 'snapshot')} into the trash, {purged:,} purged"
+            f" in {store}"
+        )
+    return {"store": store.url, "trashed": rotation.trashed, "purged": rotation.purged}

@@ -1,0 +1,255 @@
+"""Taking one snapshot: prepared, taken, copied, remembered, told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.cli.excluding import Excludes, left_out_json, left_out_lines, left_out_text, remarks
+from backup.cli.forecast import measure, tell_plan, tell_problems
+from backup.cli.invocation import Invocation
+from backup.cli.output import (
+    count_text,
+    duration_text,
+    print_error,
+    print_line,
+    print_note,
+    size_text,
+)
+from backup.cli.progress import ProgressLine
+from backup.cli.sealing import prepare_sealing
+from backup.cli.slow_xz import SlowXz
+from backup.errors import BackupError
+from backup.keys import load_or_create_host_key
+from backup.manager import Problem, Progress, SnapshotReport, SnapshotRequest, take_snapshot
+from backup.manager.chain_memory import ChainMemory
+from backup.manager.copying import copy_snapshot
+from backup.manager.naming import default_job
+from backup.manager.own_stores import refuse_stores
+from backup.model import ArchiveType, path_text
+from backup.remembering import remember_taken
+from backup.sources.roots import Root, prepare_roots
+from backup.storage.base import BaseStorage, ProofStrength
+
+_SOME_OF_IT = 3
+_PROVEN = {
+    ProofStrength.READ_BACK: "the file read back and compared",
+    ProofStrength.ATTESTED: "the file attested by its store",
+    ProofStrength.EXISTENCE: "the file's size told by its store",
+}
+_NOT_WHOLE = "not saved, or not whole"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A snapshot to take, as options say it or a job of the configuration.
+
+    Args:
+        sources: Directories and files.
+        stores: The first one is written to, the others get copies.
+        archive: The type of its archive.
+        excludes: What to leave out.
+        level: The compression level, ``None`` for the usual one.
+        workers: How many processes, ``None`` for what the machine allows.
+        recipients: Public keys to seal for in place of those that are named elsewhere.
+        tags: Words to keep with it.
+        job: The job's name, empty where it is to be made of the sources.
+    """
+
+    sources: Sequence[Path]
+    stores: list[BaseStorage]
+    archive: ArchiveType
+    excludes: Excludes
+    level: int | None = None
+    workers: int | None = None
+    recipients: Sequence[str] = ()
+    tags: tuple[str, ...] = ()
+    job: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the options of ``backup`` say for jobs of the configuration, which say the rest."""
+
+    excludes: Excludes
+    compression: str | None = None
+    level: int | None = None
+    workers: int | None = None
+    recipients: Sequence[str] = ()
+    tags: tuple[str, ...] = ()
+
+
+def take(call: Invocation, wanted: Wanted) -> dict[str, object]:
+    """Take the snapshot and tell of it, or with ``--dry-run`` what it would hold.
+
+    Returns what is to be told in JSON; all else has been told.
+    """
+    roots = prepare_roots(wanted.sources)
+    refuse_stores(roots, wanted.stores)
+    for remark in remarks(wanted.excludes, roots):
+        call.note(remark)
+    call.settings.public_recipients(wanted.recipients)  # a wrong one is told at once
+    if call.dry_run:
+        return tell_plan(call, roots, wanted.excludes.rules, wanted.stores)
+    return _take(call, _request(call, wanted, roots), roots, wanted.stores)
+
+
+def _request(call: Invocation, wanted: Wanted, roots: Sequence[Root]) -> SnapshotRequest:
+    store, host = wanted.stores[0], call.settings.host_name()
+    sealing = prepare_sealing(call, wanted.stores, wanted.recipients)
+    host_key = load_or_create_host_key(call.settings.state_dir())
+    memory = ChainMemory(call.settings.state_dir(), host_key)
+    job = wanted.job or default_job(roots, store, host, sealing.identities, memory)
+    return SnapshotRequest(
+        sources=wanted.sources,
+        host=host,
+        job=job,
+        recipients=sealing.recipients(store, host, job),
+        identities=sealing.identities,
+        host_key=host_key,
+        memory=memory,
+        archive=wanted.archive,
+        level=wanted.level,
+        rules=wanted.excludes.rules,
+        tags=wanted.tags,
+        workers=wanted.workers,
+    )
+
+
+def _take(
+    call: Invocation, request: SnapshotRequest, roots: Sequence[Root], stores: list[BaseStorage]
+) -> dict[str, object]:
+    call.start_action(
+        "backup",
+        job=request.job,
+        sources=[path_text(root.path) for root in roots],
+        stores=[str(store) for store in stores],
+    )
+    if call.settings.uses_default_store():
+        call.note(f"no --store given: snapshots go to {stores[0]}")
+    with ProgressLine(request.job, None, quiet=call.quiet) as line:
+        total = measure(roots, request.rules, stores).bytes if line.is_shown else 0
+        line.expect(total)
+        slow = SlowXz(line.say)
+
+        def tell(at: Progress) -> None:
+            line.set(at.read)
+            slow.watch(at.read, total, at.quicker)
+
+        report = take_snapshot(request, stores[0], leave_out=stores[1:], on_progress=tell)
+    failed = _copy(report.name, stores)
+    for store in stores:
+        if store not in failed:
+            _remember(call, request, report, store)
+    incomplete = bool(report.problems)
+    call.status = _SOME_OF_IT if incomplete else 0
+    if failed:
+        call.status = next(iter(failed.values())).exit_code
+    call.end_action(
+        "failed" if failed else "incomplete" if incomplete else "done",
+        snapshot=report.id.hex(),
+        name=report.name,
+        size=report.size,
+        entries=report.counts.entries,
+        source_bytes=report.counts.bytes,
+        unreadable=len(report.problems),
+        left_out=report.left_out.total,
+        not_copied=[str(store) for store in failed],
+        exit_status=call.status,
+    )
+    return _tell_report(call, report, stores, failed)
+
+
+def _remember(
+    call: Invocation, request: SnapshotRequest, report: SnapshotReport, store: BaseStorage
+) -> None:
+    call.remember(
+        lambda catalog: remember_taken(
+            catalog,
+            store,
+            report.name,
+            request.identities,
+            strength=str(report.strength),
+            started=report.started,
+            finished=report.finished,
+        )
+    )
+
+
+def _copy(name: str, stores: Sequence[BaseStorage]) -> dict[BaseStorage, BackupError]:
+    """Copy a snapshot from the first store to all others; return those that did not take it."""
+    failed: dict[BaseStorage, BackupError] = {}
+    for store in stores[1:]:
+        try:
+            copy_snapshot(stores[0], name, store)
+        except BackupError as error:
+            failed[store] = error
+    return failed
+
+
+def _tell_report(
+    call: Invocation,
+    report: SnapshotReport,
+    stores: Sequence[BaseStorage],
+    failed: dict[BaseStorage, BackupError],
+) -> dict[str, object]:
+    files = [_place(store, report.name) for store in stores if store not in failed]
+    if not call.json and not call.quiet:
+        _tell_snapshot(report, files, verbose=call.verbose)
+    for line in left_out_lines(report.left_out) if call.verbose else ():
+        call.note(line)
+    tell_problems(report.problems, _NOT_WHOLE)
+    for store, error in failed.items():
+        print_note(f"there is no copy in {store}:")
+        print_error(error)
+    return _report_json(report, files, failed)
+
+
+def _tell_snapshot(report: SnapshotReport, files: Sequence[str], *, verbose: bool) -> None:
+    seconds = (report.finished - report.started).total_seconds()
+    counts = report.counts
+    print_line(
+        f"saved {count_text(counts.entries, 'entry', 'entries')}"
+        f" ({count_text(counts.files, 'file')}, {size_text(counts.bytes)})"
+        f" as {size_text(report.size)} in {duration_text(seconds)}"
+    )
+    print_line(f"  snapshot  {report.id.hex()[:8]}  ({report.name.split('/')[1]})")
+    if report.left_out.total:
+        print_line(f"  left out  {left_out_text(report.left_out, verbose=verbose)}")
+    for file in files:
+        print_line(f"  file      {file}")
+    print_line(f"  proven    frames decompressed and compared, {_PROVEN[report.strength]}")
+
+
+def _place(store: BaseStorage, name: str) -> str:
+    root = store.local_root()
+    return f"{store.url}/{name}" if root is None else str(root / name)
+
+
+def _report_json(
+    report: SnapshotReport, files: Sequence[str], failed: dict[BaseStorage, BackupError]
+) -> dict[str, object]:
+    return {
+        "snapshot": report.id.hex(),
+        "name": report.name,
+        "files": files,
+        "sequence": report.sequence,
+        "started": report.started,
+        "finished": report.finished,
+        "size": report.size,
+        "sha256": report.sha256.hex(),
+        "proven": str(report.strength),
+        "entries": report.counts.entries,
+        "source_files": report.counts.files,
+        "source_bytes": report.counts.bytes,
+        "problems": [_problem_json(problem) for problem in report.problems],
+        **left_out_json(report.left_out),
+        "not_copied": [
+            {"store": str(store), "reason": error.message} for store, error in failed.items()
+        ],
+    }
+
+
+def _problem_json(problem: Problem) -> dict[str, str]:
+    return {"path": path_text(problem.path), "reason": problem.reason}
