@@ -26,6 +26,7 @@ _AGAIN = Retry(times=1, wait=timedelta(hours=1))
 _DEFAULT_STORE = "default"
 _ALL_EACH = 7
 _LONGEST = timedelta(days=3660)
+_DAY = timedelta(days=1)
 _COMMAND = "import sys; sys.path[:] = {path!a}; from backup.cli import main; sys.exit(main())"
 
 
@@ -121,14 +122,15 @@ def _calling(command: Sequence[str], work: Job, nothing: tuple[int, ...] = ()) -
     )
 
 
-def _upkeep(place: Place, name: str, command: Sequence[str], trigger: Trigger | None) -> Task:
+def _upkeep(
+    place: Place, name: str, command: Sequence[str], trigger: Trigger, *, apart: str = ""
+) -> Task:
     return Task(
         name=name,
         begin=_calling(command, place.work, (_NOTHING_THERE,)),
         trigger=trigger,
-        follows="" if trigger else place.job,
         at_once=False,
-        apart=place.job if trigger is None else name.partition("/")[0] + f"/{place.job}",
+        apart=apart or f"verify/{place.job}",
         retry=_AGAIN,
         conditions=_conditions(place.work),
         is_upkeep=True,
@@ -136,13 +138,18 @@ def _upkeep(place: Place, name: str, command: Sequence[str], trigger: Trigger | 
 
 
 def _rotations(program: Program, place: Place) -> Iterator[Task]:
-    """Yield the rotation after each good run; without ``keep`` there is none."""
+    """Yield the daily rotation; without ``keep`` there is none.
+
+    A job rotates after each run of its own. This one empties the trash in time also of a job that
+    runs rarely, or fails.
+    """
     keep = place.keep()
     if keep:
         rules = [f"--keep={one}" for one in keep_texts(keep)]
         job = f"{place.host}/{place.job}"
         command = program.call("rotate", job, *place.options(), *rules)
-        yield _upkeep(place, f"rotate/{place.name}/{place.job}", command, None)
+        name = f"rotate/{place.name}/{place.job}"
+        yield _upkeep(place, name, command, every(_DAY), apart=place.job)
 
 
 def keep_texts(keep: RetentionPolicy) -> list[str]:

@@ -71,21 +71,17 @@ def open_scheduling(call: Invocation) -> Scheduling:
     Raises:
         ConfigError: There is no configuration, or it cannot be used.
     """
-    from backup.config.finding import find_configuration  # noqa: PLC0415 - costs start-up time
-    from backup.config.reading import load_configuration  # noqa: PLC0415
-    from backup.tasks import tasks_of, this_program  # noqa: PLC0415
+    from backup.tasks import tasks_of, this_program  # noqa: PLC0415 - costs start-up time
 
-    path = find_configuration(call.settings.config)
-    if path is None:
-        raise ConfigError("there is no configuration", hint="name one with --config FILE")
-    configuration = load_configuration(path).configuration
     settings = call.settings
-    host = settings._replace(host=settings.host or configuration.host).host_name()
-    program = this_program([f"--config={path.absolute()}", *_passed_on(call)])
+    loaded = settings.loaded()
+    if loaded is None:
+        raise ConfigError("there is no configuration", hint="name one with --config FILE")
+    host = settings.host_name()
+    program = this_program([f"--config={loaded.path.absolute()}", *_passed_on(call)])
+    tasks = tasks_of(loaded.configuration, program, host)
     state = RunState(settings.state_dir() / RUNS_NAME, tell=print_note)
-    return Scheduling(
-        configuration, tasks_of(configuration, program, host), state, host, local_zone()
-    )
+    return Scheduling(loaded.configuration, tasks, state, host, local_zone())
 
 
 def _passed_on(call: Invocation) -> list[str]:
@@ -99,7 +95,8 @@ def _passed_on(call: Invocation) -> list[str]:
         "log-file": call.log_file and call.log_file.absolute(),
         "host": call.settings.host,
     }
-    return [f"--{name}={value}" for name, value in said.items() if value]
+    passed = [f"--{name}={value}" for name, value in said.items() if value]
+    return [*passed, "--quiet"] if call.quiet else passed
 
 
 def reasons_to_wait(turns: Sequence[Turn], seconds: float = _ASKING) -> dict[str, str]:

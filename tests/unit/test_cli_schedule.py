@@ -95,7 +95,7 @@ class TestList:
         assert rows[0].split()[1:] == ["every", "6", "hours", "never", "now", "due"]
         assert "daily at 02:30 Europe/Berlin, up to 10 minutes later" in rows[1]
         assert rows[2].split()[1:] == ["by", "hand", "never"]
-        assert rows[3].split()[1:] == ["after", "shop", "never"]
+        assert rows[3].split()[1:4] == ["every", "day", "never"]
         assert result.err.endswith("without keep nothing is ever deleted: mail, hand\n")
 
     def test_it_changes_nothing(self, top, private_home):
@@ -228,18 +228,18 @@ class TestRun:
 
 
 class TestRunDue:
-    def test_what_is_due_and_what_follows_of_it(self, top):
+    def test_what_is_due(self, top):
         result = done("schedule", "run", "--due")
 
-        assert result.lines == ["shop: done", "rotate/disk/shop: done"]
-        assert ran(top) == ["backup shop", "rotate testhost/shop"]
+        assert result.lines == ["shop: done"]
+        assert ran(top) == ["backup shop"]
 
     def test_where_nothing_is_due_nothing_is_said(self, top):
         done("schedule", "run", "--due")
         result = done("schedule", "run", "--due")
 
         assert (result.out, result.err) == ("", "")
-        assert len(ran(top)) == 2
+        assert len(ran(top)) == 1
 
     def test_two_calls_at_once_run_it_once(self, top):
         results = []
@@ -275,14 +275,14 @@ class TestRunDue:
         assert "mail: done" in done("schedule", "run", "--due").lines
 
 
-class TestUpkeepWithTheRealCommand:
+class TestTheRealCommand:
     @pytest.fixture(autouse=True)
     def _real(self, top, monkeypatch, key_file):
         monkeypatch.undo()
         monkeypatch.setenv("AUTO_BACKUP_CONFIG", str(top / "config.yaml"))
         monkeypatch.setenv("AUTO_BACKUP_KEY_FILE", str(key_file))
         monkeypatch.setenv("AUTO_BACKUP_STATE_DIR", str(top / "state"))
-        monkeypatch.setenv("AUTO_BACKUP_HOST", "other")
+        monkeypatch.setenv("AUTO_BACKUP_HOST", "testhost")
         (top / "source" / "file").write_text("content")
 
     def test_it_verifies_and_rotates(self, top):
@@ -294,6 +294,13 @@ class TestUpkeepWithTheRealCommand:
         assert "trash" in done("schedule", "run", "rotate/disk/shop").out
         paths[4].write_bytes(paths[4].read_bytes()[:-1])
         assert run("schedule", "run", "verify/disk/shop").status == 13
+
+    def test_jobs_are_taken_by_it(self, top):
+        assert done("schedule", "run", "--due").lines == ["shop: done"]
+        (path,) = top.joinpath("store").rglob("*.enc")
+        assert path.parent == top / "store" / "testhost" / "shop"
+        assert done("schedule", "run", "shop", "-q").lines == []
+        assert listed()["shop"]["last_done"] is not None
 
     def test_where_there_is_no_snapshot_yet_that_is_no_failure(self, top):
         result = run("schedule", "run", "verify/disk/shop")

@@ -119,7 +119,7 @@ class TestTasks:
             "verify/disk/shop/content",
         ]
         shop, rotation, *checks = found.values()
-        assert (shop.when(), rotation.when()) == ("every 6 hours", "after shop")
+        assert (shop.when(), rotation.when()) == ("every 6 hours", "every day")
         assert [one.when() for one in checks] == ["every day", "every week", "every 30 days"]
         assert (shop.is_upkeep, rotation.is_upkeep, shop.retry) == (False, True, RETRY)
         assert shop.apart == rotation.apart
