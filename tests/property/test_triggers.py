@@ -8,6 +8,7 @@ import time
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -27,24 +28,24 @@ ZONES = [
     "Australia/Lord_Howe",  # by half an hour
     "Asia/Kathmandu",  # never, 5:45 ahead
     "Africa/Casablanca",  # for Ramadan
-    "America/Santiago",  # at midnight
-    "Atlantic/Azores",  # back to the day before
-    "Pacific/Apia",  # a day was left out in 2011
-    "UTC",
 ]
-# Days around which clocks are put forward or back.
+# Days around which clocks are put forward or back, and some on which they are not.
 CHANGES = [
-    datetime(2026, 3, 29, tzinfo=UTC),
-    datetime(2026, 10, 25, tzinfo=UTC),
-    datetime(2026, 3, 8, tzinfo=UTC),
-    datetime(2026, 11, 1, tzinfo=UTC),
-    datetime(2026, 4, 4, tzinfo=UTC),
-    datetime(2026, 10, 3, tzinfo=UTC),
-    datetime(2026, 2, 15, tzinfo=UTC),
-    datetime(2026, 3, 22, tzinfo=UTC),
-    datetime(2026, 9, 6, tzinfo=UTC),
-    datetime(2026, 4, 5, tzinfo=UTC),
-    datetime(2011, 12, 30, tzinfo=UTC),
+    ("Europe/Berlin", "2026-03-29"),
+    ("Europe/Berlin", "2026-10-25"),
+    ("America/New_York", "2026-03-08"),
+    ("America/New_York", "2026-11-01"),
+    ("Australia/Lord_Howe", "2026-04-04"),
+    ("Australia/Lord_Howe", "2026-10-03"),
+    ("Africa/Casablanca", "2026-02-15"),
+    ("Africa/Casablanca", "2026-03-22"),
+    ("America/Santiago", "2026-04-05"),  # at midnight
+    ("America/Santiago", "2026-09-06"),
+    ("Atlantic/Azores", "2026-03-29"),
+    ("Atlantic/Azores", "2026-10-25"),  # back to the day before
+    ("Pacific/Apia", "2011-12-30"),  # a day that there was not
+    ("Asia/Kathmandu", "2026-03-29"),
+    ("UTC", "2026-02-28"),
 ]
 WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
@@ -155,35 +156,47 @@ schedules = st.one_of(
     st.builds(on_first, st.integers(0, 6), some_times),
     st.builds(
         by_cron,
-        st.sampled_from([1, 7, 15, 20, 30, 45]),
+        st.sampled_from([1, 7, 15, 20, 30, 60]),
         st.none() | st.lists(st.integers(0, 23), min_size=1, max_size=5, unique=True).map(sorted),
     ),
 )
-zones = st.sampled_from(ZONES).map(ZoneInfo)
+
+
+@cache
+def change_near(name, day):
+    """Return when clocks are put elsewhere around a day; its noon if they are not."""
+    noon = datetime.fromisoformat(day).replace(hour=12, tzinfo=UTC)
+    minutes = [noon + number * MINUTE for number in range(-36 * 60, 36 * 60)]
+    offsets = [one.astimezone(ZoneInfo(name)).utcoffset() for one in minutes]
+    changed = [one for one, (a, b) in zip(minutes[1:], pairwise(offsets), strict=True) if a != b]
+    return changed[0] if changed else noon
 
 
 @st.composite
-def windows(draw):
-    """Return three days in which clocks may be put forward or back, and a second of them."""
-    start = draw(st.sampled_from(CHANGES)) - DAY + timedelta(hours=draw(st.integers(-12, 12)))
-    return start, start + timedelta(seconds=draw(st.integers(0, 3 * 86400 - 1)))
+def places(draw):
+    """Return a zone, a moment some days before its clocks are put elsewhere, and one about then."""
+    name, day = draw(st.sampled_from(CHANGES))
+    change = change_near(name, day)
+    near = st.integers(-7200, 7200) | st.integers(-120, 120).map(lambda minutes: minutes * 60)
+    now = change + timedelta(seconds=draw(near | st.integers(-86400, 86400)))
+    return ZoneInfo(name), change.replace(minute=0) - 3 * DAY, now
 
 
 class TestAgainstAClockThatIsLookedAt:
-    @given(schedules, zones, windows())
-    def test_the_next_moment_is_the_first_one_that_it_shows(self, schedule, zone, window):
-        start, now = window
-        end = start + 4 * DAY
-        moments = schedule.moments(looks(start, end, zone))
+    @given(schedules, places())
+    def test_the_next_moment_is_the_first_one_that_it_shows(self, schedule, place):
+        zone, _, now = place
+        end = now + 2 * DAY
+        moments = schedule.moments(looks(now.replace(second=0), end, zone))
 
         found = next_run(schedule.trigger, now, now, zone)
 
         expected = next((moment for moment in moments if moment > now), None)
         assert found == expected if expected else found >= end
 
-    @given(schedules, zones, windows())
-    def test_of_missed_moments_the_latest_one_is_due(self, schedule, zone, window):
-        start, now = window
+    @given(schedules, places())
+    def test_of_missed_moments_the_latest_one_is_due(self, schedule, place):
+        zone, start, now = place
         moments = schedule.moments(looks(start, now + MINUTE, zone))
         missed = [moment for moment in moments if moment <= now]
         last = start - timedelta(seconds=1)
@@ -192,9 +205,9 @@ class TestAgainstAClockThatIsLookedAt:
 
         assert found == (missed[-1] if missed else None)
 
-    @given(schedules, zones, windows())
-    def test_a_zone_of_its_own_wins_over_the_machine_s(self, schedule, zone, window):
-        _, now = window
+    @given(schedules, places())
+    def test_a_zone_of_its_own_wins_over_the_machine_s(self, schedule, place):
+        zone, _, now = place
         own = make_trigger({**schedule.said, "time_zone": zone.key})
 
         assert next_run(own, now, now, ZoneInfo("Asia/Tokyo")) == next_run(
@@ -231,26 +244,26 @@ class Life:
 
 YEARS = [
     {"at": ["02:30"]},
-    {"at": ["02:00", "03:00", "00:00"]},
     {"on": "sunday at 02:15"},
+    {"at": ["02:00", "03:00", "00:00"]},
     {"on": "last day at 01:30"},
     {"cron": "*/15 * * * *" if DEEP else "15 * * * *"},
     {"cron": "30 */2 * * *"},
 ]
 FITS = [
     lambda wall: (wall.hour, wall.minute) == (2, 30),
-    lambda wall: wall.minute == 0 and wall.hour in {0, 2, 3},
     lambda wall: wall.weekday() == 6 and (wall.hour, wall.minute) == (2, 15),
+    lambda wall: wall.minute == 0 and wall.hour in {0, 2, 3},
     lambda wall: (wall + DAY).day == 1 and (wall.hour, wall.minute) == (1, 30),
     lambda wall: DEEP or wall.minute == 15,
     lambda wall: wall.minute == 30 and wall.hour % 2 == 0,
 ]
 TWO_YEARS = [
     Said(said, fits, hourly=said == YEARS[4]) for said, fits in zip(YEARS, FITS, strict=True)
-]
+][0 if DEEP else 2 :]
 
 
-@pytest.mark.parametrize("name", ZONES[:5])
+@pytest.mark.parametrize("name", ZONES)
 class TestTwoYears:
     @pytest.mark.parametrize("schedule", TWO_YEARS, ids=str)
     def test_with_sleep_and_restarts_none_is_missed_doubled_or_early(self, name, schedule):
@@ -296,8 +309,7 @@ class TestTwoYears:
                     life.now += max(min(rest, timedelta(minutes=1)), chance.random() * rest)
                 assert life.look() == wanted
 
-            pairs = list(zip(life.runs, life.runs[1:], strict=False))
-            assert all(sooner[0] != later[0] for sooner, later in pairs)
+            assert all(sooner[0] != later[0] for sooner, later in pairwise(life.runs))
             assert all(moment <= now for moment, now in life.runs)
 
 
@@ -334,7 +346,7 @@ class TestEvery:
         assert found <= now + 2 * timedelta(minutes=minutes)
         assert found != START
 
-    @pytest.mark.parametrize("name", ZONES[:5])
+    @pytest.mark.parametrize("name", ZONES)
     def test_it_is_real_time_in_every_zone(self, name):
         life = Life(make_trigger({"every": "6 hours"}), ZoneInfo(name), START)
         while life.now < END:

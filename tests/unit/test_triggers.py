@@ -250,6 +250,23 @@ class TestNext:
         assert found.astimezone(ZoneInfo("Asia/Tokyo")).hour == 2
 
 
+class TestWhenClocksChange:
+    def test_a_later_time_of_the_repeated_hour_has_been_when_an_earlier_one_comes_again(self):
+        served, now = berlin("2026-10-24T02:45"), berlin("2026-10-25T02:15", fold=1)
+
+        assert due(at("02:45"), served, now, BERLIN) == berlin("2026-10-25T02:45")
+
+    def test_what_was_missed_before_the_gap_is_due_after_it(self):
+        served, now = berlin("2026-03-29T00:59"), berlin("2026-03-29T03:10")
+
+        assert due(cron("59 * * * *"), served, now, BERLIN) == berlin("2026-03-29T01:59")
+
+    def test_what_was_missed_in_the_repeated_hour_is_due(self):
+        served, now = berlin("2026-10-25T02:30"), berlin("2026-10-25T03:10")
+
+        assert due(cron("30 * * * *"), served, now, BERLIN) == berlin("2026-10-25T02:30", fold=1)
+
+
 class TestAClockThatWasSetBack:
     TRIGGER = at("02:30")
     SERVED = datetime(2026, 11, 21, 2, 30, tzinfo=UTC)
