@@ -31,21 +31,25 @@ _COMMAND = "import sys; sys.path[:] = {path!a}; from backup.cli import main; sys
 
 
 class Place(NamedTuple):
-    """A job in one of its stores."""
+    """A job in one of its stores; ``is_readable``: whether this host can open its snapshots."""
 
     job: str
     work: Job
     name: str
     store: Store | None
     host: str
+    is_readable: bool = True
 
     def keep(self) -> RetentionPolicy | None:
         """Return what to keep of the job there."""
         return (self.store and self.store.keep) or self.work.keep
 
     def options(self) -> list[str]:
-        """Return the options of a command that is about that store."""
-        return [] if self.store is None else [f"--store={self.store.url}"]
+        """Return the options of a command that is about that store.
+
+        By its name: a URL may have a password in it, which others could read.
+        """
+        return [] if self.store is None else [f"--store={self.name}"]
 
 
 class Program(NamedTuple):
@@ -76,19 +80,24 @@ def this_program(options: Sequence[str] = ()) -> Program:
     return Program((python, "-P", "-c", code), tuple(options))
 
 
-def tasks_of(configuration: Configuration, program: Program, host: str) -> list[Task]:
+def tasks_of(
+    configuration: Configuration, program: Program, host: str, *, only_writes: bool = False
+) -> list[Task]:
     """Return all tasks of a configuration: its jobs first, in their order.
 
     Args:
         configuration: The configuration.
         program: How to call the command.
         host: This machine's name in the stores.
+        only_writes: Whether it cannot open its own snapshots: others rotate them, and check
+            their contents.
     """
     jobs, upkeep = [], []
     for name in configuration.jobs:
         jobs.append(_job(name, configuration.job(name), program))
         for place in places_of(configuration, name, host):
-            upkeep += [task for make in UPKEEP for task in make(program, place)]
+            here = place._replace(is_readable=not only_writes)
+            upkeep += [task for make in UPKEEP for task in make(program, here)]
     return [*jobs, *upkeep]
 
 
@@ -144,7 +153,7 @@ def _rotations(program: Program, place: Place) -> Iterator[Task]:
     runs rarely, or fails.
     """
     keep = place.keep()
-    if keep:
+    if keep and place.is_readable:
         rules = [f"--keep={one}" for one in keep_texts(keep)]
         job = f"{place.host}/{place.job}"
         command = program.call("rotate", job, *place.options(), *rules)
@@ -174,7 +183,7 @@ def _verifications(program: Program, place: Place) -> Iterator[Task]:
         yield _upkeep(
             place, f"{name}/all", everything, every(min(checks.checksum * _ALL_EACH, _LONGEST))
         )
-    if checks.content is not None:
+    if checks.content is not None and place.is_readable:
         contents = program.call("verify", "--level=content", *of_job)
         yield _upkeep(place, f"{name}/content", contents, every(checks.content))
 

@@ -126,7 +126,9 @@ def _run_json(run: Run) -> dict[str, object]:
 def _tell_what_is_kept(call: Invocation, found: Scheduling) -> None:
     rotated = {one.name.rpartition("/")[2] for one in found.tasks if one.name.startswith("rotate/")}
     without = [name for name in found.configuration.jobs if name not in rotated]
-    if without:
+    if call.settings.only_writes():
+        call.note("this host cannot open its snapshots: another one has to rotate and verify them")
+    elif without:
         call.note(f"without keep nothing is ever deleted: {', '.join(without)}")
 
 

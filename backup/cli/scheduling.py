@@ -79,7 +79,7 @@ def open_scheduling(call: Invocation) -> Scheduling:
         raise ConfigError("there is no configuration", hint="name one with --config FILE")
     host = settings.host_name()
     program = this_program([f"--config={loaded.path.absolute()}", *_passed_on(call)])
-    tasks = tasks_of(loaded.configuration, program, host)
+    tasks = tasks_of(loaded.configuration, program, host, only_writes=settings.only_writes())
     state = RunState(settings.state_dir() / RUNS_NAME, tell=print_note)
     return Scheduling(loaded.configuration, tasks, state, host, local_zone())
 

@@ -11,7 +11,7 @@ from backup.conditions import Conditions
 from backup.config.models import Configuration
 from backup.config.scheduling import CHECKS, Checks
 from backup.running import RETRY
-from backup.tasks import Program, keep_texts, tasks_of
+from backup.tasks import Program, keep_texts, places_of, tasks_of
 from backup.triggers import Retry, make_trigger
 
 HOUR = timedelta(hours=1)
@@ -143,6 +143,19 @@ class TestTasks:
 
     def test_where_no_store_is_named_it_is_the_default_one(self):
         assert "verify/default/shop" in tasks()
+
+    def test_a_host_that_cannot_open_its_snapshots_leaves_contents_and_rotation_to_others(self):
+        said = configuration(stores={"disk": {"url": "/d"}}, keep={"last": 3})
+
+        found = tasks_of(said, Program(("p",)), "web1", only_writes=True)
+
+        names = [one.name for one in found]
+        assert names == ["shop", "verify/disk/shop", "verify/disk/shop/all"]
+
+    def test_stores_are_named_in_commands_and_their_urls_are_not(self):
+        [place] = places_of(configuration(stores={"disk": {"url": "/d"}}), "shop", "web1")
+
+        assert place.options() == ["--store=disk"]
 
     def test_conditions_hold_for_upkeep_too(self):
         found = tasks(only_if={"mounted": "/mnt/x"})
