@@ -16,11 +16,14 @@ from backup.cli.invocation import Invocation
 from backup.cli.output import print_error, print_note, size_text
 from backup.config.choices import (
     ALL,
+    BY_HAND,
     DEFAULT_COMPRESSION,
     DEFAULT_KEEP,
+    DEFAULT_SCHEDULE,
     choose_compression,
     choose_host,
     choose_keep,
+    choose_schedule,
     choose_sources,
     choose_store,
     name_stores,
@@ -40,6 +43,7 @@ _WHAT = "what to save (spaces between paths)"
 _WHERE = "where to (a directory, or a URL)"
 _KEEP = f"what to keep (rules, a number of the newest, or '{ALL}' to delete nothing)"
 _COMPRESSION = "compression (xz is smallest, zstd fastest; gzip, bzip2, none)"
+_WHEN = f"when (at 02:30, every 6 hours, on sunday at 03:00, cron ..., or '{BY_HAND}')"
 _HOST = "this machine's name in the stores"
 
 
@@ -72,6 +76,7 @@ class Questions:
             stores=name_stores(stores),
             compression=_answer(_COMPRESSION, DEFAULT_COMPRESSION, choose_compression, asks=asks),
             keep=_answer(_KEEP, DEFAULT_KEEP, choose_keep, asks=asks),
+            schedule=_answer(_WHEN, DEFAULT_SCHEDULE, choose_schedule, asks=asks),
             job=job or suggest_job([one.path for one in sources], self.home),
             sources=sources,
         )

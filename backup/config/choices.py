@@ -16,11 +16,16 @@ from backup.snapshot.compression import archive_type
 from backup.snapshot.names import check_word, slug
 from backup.sources.roots import prepare_roots
 from backup.storage import open_storage
+from backup.triggers import make_trigger
 
 DEFAULT_KEEP = "last=3,daily=14,weekly=8,monthly=12"
 DEFAULT_COMPRESSION = "xz"
+DEFAULT_SCHEDULE = "at 02:30"
 ALL = "all"
 """The answer that lets nothing be deleted."""
+
+BY_HAND = "by hand"
+"""The answer that sets no schedule."""
 
 _FOLDER = "auto-backup"
 _SYSTEM_STORE = Path("/var/backups") / _FOLDER
@@ -124,6 +129,19 @@ def choose_keep(given: str) -> RetentionPolicy:
     if given == ALL:
         return NOTHING_GOES
     return parse_keep([f"last={given}" if given.isdecimal() else given])
+
+
+def choose_schedule(given: str) -> str:
+    """Return when jobs run, as ``schedule:`` says it; empty for by hand.
+
+    Raises:
+        InvalidArgumentError: It says no time.
+    """
+    if given == BY_HAND:
+        return ""
+    word, _, rest = given.partition(" ")
+    make_trigger({word: rest.strip()})
+    return given
 
 
 def choose_compression(given: str) -> str:

@@ -55,6 +55,15 @@ _NO_KEEP = """\
   # Without keep nothing is ever deleted. What it may look like:
   # keep: {last: 3, daily: 14, weekly: 8, monthly: 12}
 """
+_SCHEDULE = """\
+  # When jobs run: every, at, on, or cron. Cron or a timer has to ask what is due:
+  #   */15 * * * *  auto-backup --quiet schedule run --due
+  schedule: {schedule}
+"""
+_NO_SCHEDULE = """\
+  # Jobs run when they are called by hand. What a schedule may look like:
+  # schedule: at 02:30          # every 6 hours, on sunday at 03:00, cron 30 2 * * 1-5
+"""
 _LEAVE_OUT = """\
   # What is left out everywhere. A snapshot that leaves something out cannot be restored with
   # --delete: nobody could tell what it never had.
@@ -81,6 +90,7 @@ class Answers:
         stores: Their URLs or paths, by name; the first one is written first.
         compression: Its name.
         keep: What to keep, a policy without rules for everything.
+        schedule: When it runs, as ``schedule:`` says it in a text; empty for by hand.
         job: The name of the only job.
         sources: What it saves.
     """
@@ -90,6 +100,7 @@ class Answers:
     stores: dict[str, str]
     compression: str
     keep: RetentionPolicy
+    schedule: str
     job: str
     sources: Sequence[Source]
 
@@ -121,6 +132,7 @@ def _parts(answers: Answers) -> Iterator[str]:
     rules = keep_rules(answers.keep)
     keep = ", ".join(f"{word}: {_value(value)}" for word, value in rules.items())
     yield _KEEP.format(keep=keep) if rules else _NO_KEEP
+    yield _SCHEDULE.format(schedule=scalar(answers.schedule)) if answers.schedule else _NO_SCHEDULE
     yield _LEAVE_OUT
     yield _JOBS.format(job=scalar(answers.job))
     for source in answers.sources:

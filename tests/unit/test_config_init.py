@@ -17,12 +17,14 @@ from backup.config.reading import load_configuration
 from backup.config.survey import in_container
 from backup.retention import parse_keep
 from backup.snapshot.hpke import HpkeIdentity
+from backup.triggers import make_trigger
 from tests.cli import done, environment, run, run_on_terminal, start
 from tests.needs import needs
 
 KEEP = "last=3,daily=14,weekly=8,monthly=12"
 WHAT, WHERE, COMPRESSION, HOW_MANY = "what to save", "where to", "compression", "what to keep"
-QUESTIONS = (WHAT, WHERE, COMPRESSION, HOW_MANY)
+WHEN = "when"
+QUESTIONS = (WHAT, WHERE, COMPRESSION, HOW_MANY, WHEN)
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def wait_until_it_reads(pid):
 
 class TestTerminal:
     def test_enter_takes_what_stands_in_brackets(self, path, docs):
-        status, shown = answered(path, *[""] * 4)
+        status, shown = answered(path, *[""] * 5)
 
         assert (status, asked(shown)) == (0, [*QUESTIONS])
         job = only_job(path)
@@ -83,19 +85,27 @@ class TestTerminal:
         assert (job.compression, job.keep) == ("xz", parse_keep([KEEP]))
 
     def test_answers_are_what_the_configuration_says(self, path, docs, tmp_path, store):
-        status, _ = answered(path, f"{docs} '{tmp_path}/my photos'", store, "zstd", "7")
+        status, _ = answered(
+            path, f"{docs} '{tmp_path}/my photos'", store, "zstd", "7", "every 6 hours"
+        )
 
         assert status == 0
         job = only_job(path)
         assert [one.path for one in job.sources] == [docs, tmp_path / "my photos"]
         assert made(path).stores["disk"].url == str(store)
         assert (job.compression, job.keep) == ("zstd", parse_keep(["last=7"]))
+        assert job.schedule == make_trigger({"every": "6 hours"})
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def test_all_keeps_everything(self, path, docs, store):
-        answered(path, docs, store, "", "all")
+        answered(path, docs, store, "", "all", "")
 
         assert only_job(path).keep is None
+
+    def test_by_hand_sets_no_schedule(self, path, docs, store):
+        answered(path, docs, store, "", "", "by hand")
+
+        assert only_job(path).schedule is None
 
     @pytest.mark.parametrize(
         ("place", "wrong"),
@@ -119,10 +129,11 @@ class TestTerminal:
             ),
             (2, {"zip": "there is no compression 'zip'"}),
             (3, {"0": "at least 1 snapshot is kept", "dayly=3": "did you mean daily?"}),
+            (4, {"daily": "daily", "every 6 ours": "did you mean hours?", "at 25:00": "25:00"}),
         ],
     )
     def test_an_answer_that_means_nothing_is_asked_for_again(self, path, docs, store, place, wrong):
-        lines = [docs, store, "zstd", "last=2"]
+        lines = [docs, store, "zstd", "last=2", ""]
         lines[place:place] = wrong
 
         status, shown = answered(path, *lines)
@@ -136,7 +147,7 @@ class TestTerminal:
         assert job.keep == parse_keep(["last=2"])
 
     def test_what_was_found_is_told_before(self, path, docs):
-        _, shown = answered(path, *[""] * 4)
+        _, shown = answered(path, *[""] * 5)
 
         told = shown.partition(f"auto-backup: {WHAT}")[0]
         assert "found on this machine:" in told
@@ -148,9 +159,9 @@ class TestTerminal:
     def test_what_an_option_says_is_not_asked(self, path, docs, store):
         options = ("--source", docs, "-s", store, "--job", "mine")
 
-        status, shown = answered(path, "", "", options=options)
+        status, shown = answered(path, "", "", "", options=options)
 
-        assert (status, asked(shown)) == (0, [COMPRESSION, HOW_MANY])
+        assert (status, asked(shown)) == (0, [COMPRESSION, HOW_MANY, WHEN])
         assert list(made(path).jobs) == ["mine"]
 
     def test_yes_asks_nothing(self, path, docs, store):
@@ -161,7 +172,7 @@ class TestTerminal:
 
     @pytest.mark.parametrize("answers", [0, 3])
     def test_an_end_of_input_leaves_nothing(self, path, docs, store, answers):
-        lines = [f"{line}\n" for line in (docs, store, "xz", "7")][:answers]
+        lines = [f"{line}\n" for line in (docs, store, "xz", "7", "")][:answers]
         typed = "".join(lines).encode() + b"\x04"
 
         status, shown = run_on_terminal("config", "init", "--config", path, typed=typed)
@@ -172,7 +183,7 @@ class TestTerminal:
 
     @pytest.mark.parametrize("question", QUESTIONS)
     def test_ctrl_c_leaves_nothing(self, path, docs, store, question):
-        lines = {WHAT: docs, WHERE: store, COMPRESSION: "xz", HOW_MANY: "7"}
+        lines = {WHAT: docs, WHERE: store, COMPRESSION: "xz", HOW_MANY: "7", WHEN: ""}
         ours, theirs = pty.openpty()
         options = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
         env = environment() | {"TERM": "xterm"}
@@ -202,7 +213,7 @@ class TestTerminal:
         monkeypatch.delenv("AUTO_BACKUP_HOST")
         options = ("--source", docs, "-s", store)
 
-        status, shown = answered(path, "", "two words", "shop-1", "", "", options=options)
+        status, shown = answered(path, "", "two words", "shop-1", "", "", "", options=options)
 
         assert status == 0
         assert shown.count("this machine's name in the stores: ") == 3

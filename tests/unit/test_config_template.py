@@ -27,6 +27,7 @@ def answers(**fields):
         "stores": {"disk": "/var/backups/auto-backup"},
         "compression": "xz",
         "keep": parse_keep([DEFAULT_KEEP]),
+        "schedule": "at 02:30",
         "job": "system",
         "sources": [Source(path=Path("/etc")), Source(path=Path("/home"), exclude=(".cache/",))],
     }
@@ -51,6 +52,7 @@ some_answers = st.builds(
     stores=st.dictionaries(names, paths.map(str), min_size=1, max_size=2),
     compression=st.sampled_from(["xz", "zstd", "none"]),
     keep=policies,
+    schedule=st.sampled_from(["", "at 02:30", "every 6 hours", "cron 30 2 * * 1-5"]),
     job=names,
     sources=st.lists(
         st.builds(Source, path=paths, exclude=st.lists(patterns, max_size=2).map(tuple)),
