@@ -289,6 +289,8 @@ class TestReference:
         ("sftp://ann:geheim@host:22/x@y", "sftp://ann:***@host:22/x@y"),
         ("https://:a@b@host", "https://:***@host"),
         ("s3://b/x?region=eu&secret_key=a/b&x=1", "s3://b/x?region=eu&secret_key=***&x=1"),
+        ("s3://AKIA:a/b+c?d@bucket/x", "s3://AKIA:***@bucket/x"),
+        ("sftp://host:22/x@y", "sftp://host:22/x@y"),
         ("/mnt/a:b@c", "/mnt/a:b@c"),
     ],
 )
