@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backup.config.finding import FOLDER, find_configuration
+from backup.config.problems import did_you_mean
 from backup.environment import (
     config_path,
     default_store_dir,
@@ -67,7 +68,8 @@ class Settings(NamedTuple):
         path = find_configuration(self.config)
         if path is None or path == Path(os.devnull):
             return None
-        return _loaded(path, _changed(path), _changed(path.parent / FOLDER))
+        folder = path.parent / FOLDER
+        return _loaded(path, *map(_changed, (path, folder, *sorted(folder.glob("*")))))
 
     def configuration(self) -> Configuration | None:
         """Return what the configuration says, ``None`` where there is none; see ``loaded``."""
@@ -81,21 +83,25 @@ class Settings(NamedTuple):
         if named:
             return tuple(self._url(one) for one in named)
         configuration = self.configuration()
-        said = () if configuration is None else configuration.defaults.stores
-        if configuration is None or not (said or configuration.stores):
-            return (str(default_store_dir()),)
-        return tuple(configuration.store(one).url for one in said or configuration.stores)
+        said = () if configuration is None else configuration.usual_urls()
+        return said or (str(default_store_dir()),)
 
     def _url(self, named: str) -> str:
         """Return the URL or path that ``named`` is, or is the name of."""
         if "/" in named or named in {os.curdir, os.pardir}:
             return named  # not asking the configuration, which may be what is broken
         configuration = self.configuration()
-        return named if configuration is None else configuration.store(named).url
+        stores = {} if configuration is None else configuration.stores
+        if stores and named not in stores and not Path(named).is_dir():
+            raise ConfigError(
+                f"there is no store {named!r}{did_you_mean(named, stores)}",
+                hint=f"if it is a directory to be made here, write it as ./{named}",
+            )
+        return stores[named].url if named in stores else named
 
-    def uses_default_store(self) -> bool:
-        """Whether nobody said which store."""
-        return self.store_urls() == (str(default_store_dir()),)
+    def names_store(self) -> bool:
+        """Whether an option or the environment says which store."""
+        return bool(self.stores or variable("STORE"))
 
     def open_stores(self) -> list[BaseStorage]:
         """Open all stores that were named, each of them once."""
@@ -117,6 +123,10 @@ class Settings(NamedTuple):
             return check_word(self.host, "host")
         configuration = None if variable("HOST") else self.configuration()
         return (configuration and configuration.host) or slug(host_name())
+
+    def own_host_name(self) -> str:
+        """Return the same as if no option said another one."""
+        return self._replace(host=None).host_name()
 
     def key_path(self) -> Path:
         """Return where the key file lies."""

@@ -149,3 +149,11 @@ class Configuration(Model):
         """
         said = self.job(job).stores
         return tuple(self.stores) if said is None else said
+
+    def usual_urls(self) -> tuple[str, ...]:
+        """Return where snapshots lie where no job is asked; nothing where the default one is meant.
+
+        Where neither ``defaults`` nor ``stores`` say it, those count that jobs have of their own.
+        """
+        own = dict.fromkeys(one for job in self.jobs.values() for one in job.stores or ())
+        return tuple(self.store(one).url for one in self.defaults.stores or self.stores or own)
