@@ -5,10 +5,11 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.cli import COMMAND, done, environment, run
+from tests.cli import COMMAND, done, environment, load_all, run
 from tests.processes import wait_until
 
 
@@ -333,6 +334,27 @@ class TestKeeping:
         assert result.err.count("error:") == 1
         [rotated] = result.json[0]["rotated"]
         assert rotated["store"] == (tmp_path / "disk").as_uri()
+
+    def test_errors_of_the_source_push_out_no_snapshot_that_has_none(self, open_dir, as_nobody):
+        (open_dir / "tree").mkdir()
+        (open_dir / "tree" / "file").write_text("what matters")
+        job = {"sources": [str(open_dir / "tree")], "stores": str(open_dir / "store")}
+        config = open_dir / "config.json"
+        config.write_text(json.dumps({"version": 1, "jobs": {"etc": job | {"keep": {"last": 1}}}}))
+        options = [f"--config={config}", f"--key-file={open_dir / 'key'}"]
+        options.append(f"--state-dir={open_dir / 'state'}")
+        load_all()
+
+        with as_nobody():
+            done("key", "new", *options)
+            whole = done("--now", "--json", *options).json[0]["files"][0]
+        (open_dir / "tree" / "file").chmod(0)
+        with as_nobody():
+            statuses = [run("--now", *options).status for _ in range(3)]
+
+        assert statuses == [3, 3, 3]
+        assert {Path(whole)} < set(stored_live(open_dir / "store"))
+        assert len(stored_live(open_dir / "store")) == 2
 
     def test_without_keep_nothing_is_ever_deleted(self, sources, configure, tmp_path):
         config = configure()

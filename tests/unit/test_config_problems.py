@@ -249,7 +249,10 @@ class TestAllAtOnce:
                 " key_file, recipients, stores, version"
             ),
         ]
-        assert hint == "auto-backup: hint: 'auto-backup config validate' checks it again"
+        assert hint == (
+            "auto-backup: hint: 'auto-backup config validate' checks it again;"
+            " --config /dev/null leaves it aside"
+        )
 
     def test_one_stands_in_the_first_line(self, tmp_path):
         path = tmp_path / "config.yaml"
