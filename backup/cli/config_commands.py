@@ -23,11 +23,14 @@ from backup.cli.output import (
 from backup.config.finding import find_configuration
 from backup.config.problems import did_you_mean, refusal
 from backup.environment import config_directories, variable, variable_origin
-from backup.errors import ConfigError
-from backup.wiring import expanded
+from backup.errors import BackupError, ConfigError
+from backup.manager.own_stores import refuse_stores
+from backup.sources.roots import prepare_roots
+from backup.wiring import expanded, open_all
 
 if TYPE_CHECKING:
     from backup.config.effective import Effective, Said
+    from backup.config.models import Configuration
     from backup.config.reading import Examined, Loaded
 
 _USAGE = 2
@@ -103,9 +106,21 @@ def _remarks(loaded: Loaded) -> Iterator[str]:
         for source in job.sources:
             if not os.path.lexists(source.path):
                 yield f"job {name}: there is no {source.path} on this machine"
+        yield from _refusals(loaded.configuration, name)
         stores = [loaded.configuration.store(one) for one in loaded.configuration.stores_of(name)]
         if not job.keep and not any(one.keep for one in stores):
             yield f"job {name}: without keep, nothing of it is ever deleted"
+
+
+def _refusals(configuration: Configuration, name: str) -> Iterator[str]:
+    """Yield why a job could not be run as its sources and stores are."""
+    paths = [one.path for one in configuration.job(name).sources if os.path.lexists(one.path)]
+    urls = [configuration.store(one).url for one in configuration.stores_of(name)]
+    try:
+        if paths:
+            refuse_stores(prepare_roots(paths), open_all(urls))
+    except BackupError as error:
+        yield f"job {name} cannot be run: {error.message}"
 
 
 def _validation_json(path: Path, examined: Examined, remarks: list[str]) -> dict[str, object]:

@@ -74,6 +74,20 @@ class TestValidate:
             "auto-backup: job wiki: without keep, nothing of it is ever deleted",
         ]
 
+    def test_a_job_that_could_not_be_run_is_told(self, config, tmp_path):
+        config.write_text(
+            "version: 1\nstores: {disk: {url: /}}\ndefaults: {keep: {last: 3}}\n"
+            f"jobs:\n  a: {{sources: [{tmp_path}]}}\n"
+            f"  b: {{sources: [{tmp_path}, {config}], stores: /mnt/own}}\n"
+        )
+
+        first, second = done("config", "validate", config).err.splitlines()
+
+        assert first.startswith("auto-backup: job a cannot be run: the source")
+        assert "is the store" in first
+        assert second.startswith("auto-backup: job b cannot be run: the source")
+        assert "lies inside the source" in second
+
     def test_what_is_wrong_is_told_with_status_2(self, config):
         config.write_text("version: 1\nhost: 5\njob: {}\n")
 

@@ -432,6 +432,20 @@ class TestWhatTheConfigurationSaysElsewhere:
 
         assert done("--config", config, "verify").status == 0
 
+    def test_no_key_is_made_for_an_empty_store_where_another_one_has_snapshots(
+        self, sources, configure, tmp_path, monkeypatch
+    ):
+        config = configure()
+        done("--config", config, "--now", "etc")
+        monkeypatch.delenv("AUTO_BACKUP_KEY_FILE")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new"))
+        jobs = {"new": {"sources": [str(tmp_path / "etc")], "stores": "second"}}
+        result = run("--config", configure(jobs=jobs), "--now", "new")
+
+        assert result.status == 12
+        assert f"{tmp_path}/disk holds snapshots that need one" in result.err
+        assert not (tmp_path / "new").exists()
+
     def test_a_broken_one_stops_a_command_that_needs_it_and_no_other(
         self, sources, configure, tmp_path, key_file
     ):
@@ -467,6 +481,15 @@ class TestWhy:
             f'shop: {tmp_path}/www/error.log: not saved: excluded by {config}:1 "*.log"',
             f"etc: {tmp_path}/www/error.log: not saved: not below any source",
         ]
+
+    def test_a_job_that_cannot_be_run_does_not_hide_the_others(self, sources, configure, tmp_path):
+        shutil.rmtree(tmp_path / "www")
+
+        result = run("--config", configure(), "why", tmp_path / "etc" / "passwd")
+
+        assert result.status == 1
+        assert "job shop cannot be run" in result.err
+        assert result.lines == [f"etc: {tmp_path}/etc/passwd: saved"]
 
     def test_a_job_can_be_named(self, sources, configure, tmp_path):
         config = configure()
