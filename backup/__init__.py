@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backup.manager import BackupManager, SnapshotReport
     from backup.model import ExcludeRules
     from backup.restore import RestoreManager, RestorePlan, RestoreReport
+    from backup.scheduler import Scheduler
     from backup.storage import BaseStorage, open_storage
     from backup.verification import Proof
 
@@ -43,6 +44,7 @@ _HOMES = {
     "RestoreManager": "backup.restore",
     "RestorePlan": "backup.restore",
     "RestoreReport": "backup.restore",
+    "Scheduler": "backup.scheduler",
     "SecretKeyError": "backup.errors",
     "SnapshotNotFoundError": "backup.errors",
     "SnapshotReport": "backup.manager",
@@ -64,6 +66,7 @@ __all__ = [
     "RestoreManager",
     "RestorePlan",
     "RestoreReport",
+    "Scheduler",
     "SecretKeyError",
     "SnapshotNotFoundError",
     "SnapshotReport",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 _APP = "auto-backup"
 PREFIX = "AUTO_BACKUP_"
@@ -104,6 +107,19 @@ def default_store_dir() -> Path:
 def host_name() -> str:
     """Return this machine's name in the stores: ``AUTO_BACKUP_HOST``, else its short host name."""
     return variable("HOST") or socket.gethostname().split(".")[0] or "localhost"
+
+
+def local_zone(file: Path = Path("/etc/localtime")) -> tzinfo:
+    """Return the machine's time zone with its changes over the year: ``TZ``, else ``file``."""
+    name = os.environ.get("TZ", "").removeprefix(":")
+    with suppress(ValueError, OSError, KeyError):  # one that it does not know, or the long form
+        if name.startswith("/"):
+            file = Path(name)
+        elif name:
+            return ZoneInfo(name)
+    with suppress(ValueError, OSError), file.open("rb") as opened:
+        return ZoneInfo.from_file(opened, key="local")
+    return UTC
 
 
 def environment_with(defaults: Mapping[str, str]) -> dict[str, str]:

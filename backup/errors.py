@@ -15,6 +15,7 @@ Rules:
     │   └── InvalidArgumentError       2   also a ValueError
     ├── SourceError                    1   a source as a whole cannot be read
     ├── CatalogError                   1   the local catalog cannot be used
+    ├── RunStateError                  1   what is known of this machine's runs cannot be used
     ├── WorkerError                    1   a worker process was killed, or has failed
     ├── SnapshotNotFoundError         10
     ├── LockedError                   11
@@ -96,6 +97,10 @@ class SourceError(BackupError):
 
 class CatalogError(BackupError):
     """The catalog of this machine cannot be used; snapshots and stores can."""
+
+
+class RunStateError(BackupError):
+    """What is known of the runs of this machine's jobs cannot be read, or not be recorded."""
 
 
 class WorkerError(BackupError):

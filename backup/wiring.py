@@ -186,6 +186,11 @@ class Settings(NamedTuple):
     def _named_identity(self) -> Path | None:
         return _file(self.identity_file, variable("IDENTITY"))
 
+    def only_writes(self) -> bool:
+        """Whether what this host saves is sealed for others alone, so that it cannot open it."""
+        opens = self.has_key_file() or self.has_identity_file() or self.passphrase_path()
+        return not opens and bool(self.public_recipients())
+
     def keyring(self) -> Keyring:
         """Return all that was given, or lies where it is looked for, and may open snapshots.
 

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
-from backup.catalog.database import DamagedCatalogError, move_aside, opened
-from backup.catalog.records import (
+from backup.catalog.records import Known, KnownProof, SnapshotFacts, last_word
+from backup.catalog.schema import SCHEMA
+from backup.clock import Clock, system_clock
+from backup.database import (
+    WAIT,
     DamagedRowError,
-    Known,
-    KnownProof,
-    SnapshotFacts,
+    Database,
     from_row,
     from_text,
-    last_word,
+    tell_nobody,
     to_row,
     to_text,
 )
-from backup.clock import Clock, system_clock
-from backup.errors import CatalogError
 
 CATALOG_NAME = "catalog.sqlite"
-_WAIT = 10.0
 _UPSERT = (
     "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?) ON CONFLICT DO UPDATE SET"
     " host = excluded.host, job = excluded.job, last_seen = excluded.last_seen, trashed = NULL,"
     " facts = excluded.facts, digest = excluded.digest"
 )
-
-_T = TypeVar("_T")
-Work = Callable[[sqlite3.Connection], _T]
-
-
-def _tell_nobody(_: str) -> None:
-    return
 
 
 class Catalog:
@@ -59,22 +47,16 @@ class Catalog:
         path: Path,
         *,
         clock: Clock = system_clock,
-        tell: Callable[[str], object] = _tell_nobody,
-        wait: float = _WAIT,
+        tell: Callable[[str], object] = tell_nobody,
+        wait: float = WAIT,
     ) -> None:
         self.path = path
         self._clock = clock
-        self._tell = tell
-        self._wait = wait
+        self._database = Database(path, SCHEMA, clock=clock, tell=tell, wait=wait)
 
     def is_writable(self) -> bool:
         """Tell whether something can be recorded, as far as that can be told beforehand."""
-        there = next(
-            (one for one in (self.path.parent, *self.path.parents) if _is_there(one)), None
-        )
-        if there is None or not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
-            return False
-        return not _is_there(self.path) or os.access(self.path, os.W_OK, effective_ids=True)
+        return self._database.is_writable()
 
     def snapshots(self, store: str, *, host: str = "", job: str = "") -> dict[str, Known]:
         """Return what is known of the snapshots of ``store`` by their names, sorted."""
@@ -88,7 +70,7 @@ class Catalog:
             )
             return {row[1]: _known(row) for row in rows}
 
-        return self._read(work, {})
+        return self._database.read(work, {})
 
     def stores(self) -> list[str]:
         """Return the URLs of all stores of which something is known."""
@@ -96,7 +78,7 @@ class Catalog:
         def work(found: sqlite3.Connection) -> list[str]:
             return [row[0] for row in found.execute("SELECT DISTINCT store FROM snapshots")]
 
-        return self._read(work, [])
+        return self._database.read(work, [])
 
     def newest_known(self, store: str, host: str, job: str) -> Known | None:
         """Return the newest snapshot of a job that is not in the trash.
@@ -114,25 +96,25 @@ class Catalog:
     def record(self, facts: Sequence[SnapshotFacts]) -> None:
         """Record snapshots as seen in their stores just now."""
         now = to_text(self._clock())
-        self._write(lambda found: _insert(found, facts, now))
+        self._database.write(lambda found: _insert(found, facts, now))
 
     def touch(self, store: str, names: Iterable[str]) -> None:
         """Record that snapshots which are known are there still."""
         rows = [(to_text(self._clock()), store, name) for name in names]
         statement = "UPDATE snapshots SET last_seen = ? WHERE store = ? AND name = ?"
-        self._write(lambda found: found.executemany(statement, rows))
+        self._database.write(lambda found: found.executemany(statement, rows))
 
     def set_trashed(self, store: str, name: str, when: datetime | None) -> None:
         """Record that a snapshot was put into the trash, or with ``None`` taken out of it."""
         values = (None if when is None else to_text(when), store, name)
         statement = "UPDATE snapshots SET trashed = ? WHERE store = ? AND name = ?"
-        self._write(lambda found: found.execute(statement, values))
+        self._database.write(lambda found: found.execute(statement, values))
 
     def forget(self, store: str, *names: str) -> None:
         """Drop snapshots that were deleted on purpose, and their proofs."""
         rows = [(store, name) for name in names]
-        if rows and _is_there(self.path):
-            self._write(lambda found: _delete(found, rows))
+        if rows and self._database.is_there():
+            self._database.write(lambda found: _delete(found, rows))
 
     def replace(self, store: str, facts: Sequence[SnapshotFacts]) -> None:
         """Let ``facts`` be all that is known of ``store``, in one step.
@@ -155,13 +137,13 @@ class Catalog:
             )
             _insert(found, facts, now)
 
-        self._write(work)
+        self._database.write(work)
 
     def record_proof(self, proof: KnownProof) -> None:
         """Record a proof; of each level the newest that holds and the newest that does not stay."""
         values = (proof.store, proof.name, proof.level, proof.holds, *to_row(proof))
         statement = "INSERT OR REPLACE INTO proofs VALUES (?, ?, ?, ?, ?, ?)"
-        self._write(lambda found: found.execute(statement, values))
+        self._database.write(lambda found: found.execute(statement, values))
 
     def proofs(self, store: str) -> dict[str, list[KnownProof]]:
         """Return the proofs of the snapshots of ``store`` by their names, each from old to new."""
@@ -175,7 +157,7 @@ class Catalog:
                 proofs.sort(key=lambda one: one.finished)
             return by_name
 
-        return self._read(work, {})
+        return self._database.read(work, {})
 
     def proven(
         self, store: str, host: str, job: str, *, level: str | None = None
@@ -200,55 +182,6 @@ class Catalog:
             if known.trashed is None and good and word is not None and word.holds:
                 found[known.facts.id] = good[-1]
         return found
-
-    def _read(self, work: Work[_T], nothing: _T) -> _T:
-        if not _is_there(self.path):
-            return nothing
-        return self._begin_anew_if_damaged(work, read_only=not self.is_writable())
-
-    def _write(self, work: Work[object]) -> None:
-        self._begin_anew_if_damaged(work, read_only=False)
-
-    def _begin_anew_if_damaged(self, work: Work[_T], *, read_only: bool) -> _T:
-        which = self._identity()
-        try:
-            return self._do(work, read_only=read_only)
-        except DamagedCatalogError as error:
-            if read_only:
-                raise CatalogError(f"the catalog {self.path} is damaged") from error
-            if which == self._identity():  # else another process has begun it anew
-                kept = move_aside(self.path, f"damaged-{self._clock():%Y%m%dT%H%M%SZ}")
-                self._tell(f"the catalog was damaged and is begun anew; the old one is {kept}")
-        try:
-            return self._do(work, read_only=False)
-        except DamagedCatalogError as error:
-            raise CatalogError(f"the catalog {self.path} is damaged again") from error
-
-    def _do(self, work: Work[_T], *, read_only: bool) -> _T:
-        """Do it in a transaction; if the file seems to be damaged, once more.
-
-        SQLite calls it damage too when the system fails to read (``SQLITE_IOERR_CORRUPTFS``), and
-        a good catalog must not be set aside because a disk stumbled once.
-        """
-        with suppress(DamagedCatalogError):
-            return self._do_once(work, read_only=read_only)
-        # Not in a handler: its exception would keep cursors, and by them the lock on the file.
-        return self._do_once(work, read_only=read_only)
-
-    def _do_once(self, work: Work[_T], *, read_only: bool) -> _T:
-        with opened(self.path, read_only=read_only, wait=self._wait) as found:
-            return work(found)
-
-    def _identity(self) -> tuple[int, int] | None:
-        with suppress(OSError):
-            status = self.path.stat()
-            return status.st_dev, status.st_ino
-        return None
-
-
-def _is_there(path: Path) -> bool:
-    """Tell whether there is something that can be looked at."""
-    return os.path.exists(path)  # noqa: PTH110 - pathlib's raises where it may not look
 
 
 def _known(row: Sequence[object]) -> Known:

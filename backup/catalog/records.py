@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from hashlib import sha256
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
 from backup.model import ArchiveType, SnapshotKind
-
-_Record = TypeVar("_Record", bound=msgspec.Struct)
-
-
-class DamagedRowError(Exception):
-    """A row is not what was written; stays within this package."""
 
 
 class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,43 +91,3 @@ class Known(NamedTuple):
     first_seen: datetime
     last_seen: datetime
     trashed: datetime | None = None
-
-
-def to_row(record: msgspec.Struct) -> tuple[bytes, bytes]:
-    """Return the record's text and its digest: SQLite does not notice flipped bits in values."""
-    body = msgspec.json.encode(record)
-    return body, sha256(body).digest()
-
-
-def from_row(kind: type[_Record], body: object, digest: object) -> _Record:
-    """Return the record of a row.
-
-    Raises:
-        DamagedRowError: The row is not what was written.
-    """
-    if not isinstance(body, bytes) or sha256(body).digest() != digest:
-        raise DamagedRowError
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise DamagedRowError from error
-
-
-def to_text(moment: datetime) -> str:
-    """Return a moment as the catalog writes it."""
-    return moment.isoformat()
-
-
-def from_text(text: object) -> datetime:
-    """Return the moment that ``to_text`` wrote.
-
-    Raises:
-        DamagedRowError: It wrote something else.
-    """
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError as error:
-        raise DamagedRowError from error
-    if moment.tzinfo is None:
-        raise DamagedRowError
-    return moment

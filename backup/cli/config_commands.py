@@ -1,4 +1,4 @@
-"""``config validate``, ``config show``, ``config schema``."""
+"""``config validate``, ``config show``, ``config schema``; ``init`` has a file of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backup.cli import config_init
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import (
@@ -41,12 +42,12 @@ app = typer.Typer(rich_markup_mode=None)
 
 def register(parent: typer.Typer) -> None:
     """Add the commands to ``parent``."""
-    parent.add_typer(app, name="config", help="Check and look at the configuration.")
+    parent.add_typer(app, name="config", help="Make, check and look at the configuration.")
 
 
 @app.callback()
 def _group() -> None:
-    """Check and look at the configuration."""
+    """Make, check and look at the configuration."""
 
 
 @app.command("validate", epilog=MORE)
@@ -277,3 +278,6 @@ def schema(context: typer.Context) -> None:
 
     del context
     print_text(json.dumps(make_schema(), indent=2) + "\n")
+
+
+config_init.register(app)

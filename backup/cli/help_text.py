@@ -51,6 +51,7 @@ keep
   undelete             bring snapshots back out of the trash
   catalog rebuild      read the stores again for what is known of them
 set up
+  config init          make a first configuration, by asking
   config validate      check the configuration; every problem with its line
   config show [JOB]    what holds in the end, and where it was said
   config schema        the JSON Schema of configurations, for editors
@@ -59,6 +60,10 @@ set up
   key passphrase       let a passphrase open snapshots
   key export           the key on paper
   key trust            accept the signatures of listed hosts only
+run
+  schedule list        what runs when, how it ended last, and what waits
+  schedule run JOB     run it now; --due: all that is due, for cron and timers
+  schedule pause|resume   begin no more runs, or again
 """
 """What ``auto-backup help all`` says: every command has a line that begins with it."""
 

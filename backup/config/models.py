@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backup.config.keeping import Keep
+from backup.config.scheduling import OnlyIf, Retrying, Schedule, Timeout, Verify
 from backup.config.values import (
     AbsolutePath,
     AtLeastOne,
@@ -99,6 +100,18 @@ class Work(Model):
         "Leave out larger files: 100M, 1.5GiB.", without="no limit"
     )
     one_file_system: bool | None = key("Leave out what is mounted in the sources.", without="false")
+    schedule: Schedule | None = key(
+        "When to run: one of every, at, on and cron.", without="by hand alone"
+    )
+    only_if: OnlyIf | None = key("What has to hold before it begins.", without="nothing")
+    retry: Retrying | None = key(
+        "How to try again what has failed.", without="3 times, after 1, 4 and 16 minutes"
+    )
+    timeout: Timeout | None = key("How long a run may take.", without="as long as it takes")
+    verify: Verify | None = key(
+        "How often to verify its snapshots.",
+        without="checksum: 1 day, content: 30 days",
+    )
 
 
 class Job(Work):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from backup.catalog import CATALOG_NAME, Catalog
@@ -18,6 +20,7 @@ from backup.environment import host_name, key_file_path, state_dir
 from backup.errors import BackupError, LockedError, SourceError, StorageError
 from backup.keys import load_key_file, load_or_create_host_key
 from backup.listing import list_snapshots
+from backup.locating import locate
 from backup.manager.candidates import Opened, open_candidate
 from backup.manager.frame_pool import check_workers
 from backup.manager.naming import default_job
@@ -25,7 +28,7 @@ from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, 
 from backup.manager.run import new_core, take_snapshot, write_content
 from backup.manager.trash import delete_snapshot
 from backup.model import NO_RULES, ExcludeRules
-from backup.remembering import remember_taken
+from backup.remembering import remember_proof, remember_taken
 from backup.retention import RetentionPolicy, plan_retention
 from backup.snapshot.compression import archive_type, check_level
 from backup.snapshot.names import SUFFIX, slug
@@ -34,6 +37,7 @@ from backup.sources.roots import prepare_roots
 from backup.sources.rules import Excluder
 from backup.storage import open_storage
 from backup.storage.local_writer import LocalWriter
+from backup.verification import Checked, Level, Proof, verify_snapshot
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,6 +117,41 @@ class BackupManager:
                 self._rotate_backups(self._keep)
         return self._path(self.last_report.name)
 
+    @property
+    def name(self) -> str:
+        """What tells this source in this store apart from others, in the record of runs."""
+        which = sha256(f"{self._source}\0{self._storage.url}".encode()).hexdigest()[:8]
+        return f"{self._job or slug(Path(self._source).name)}-{which}"
+
+    @property
+    def state_dir(self) -> Path:
+        """Where this host's state lies."""
+        return self._state
+
+    def verify_snapshots(
+        self, level: Level | str = Level.CHECKSUM, *, newest: bool = False
+    ) -> list[Proof]:
+        """Return a proof for each snapshot of this source; damage is in it, not raised.
+
+        Args:
+            level: ``checksum`` or ``content``; see ``Level``.
+            newest: Whether to check the newest one alone.
+
+        Raises:
+            StorageError: The store does not answer.
+        """
+        checked: Checked = {}
+        proofs = []
+        for one in self._own_names()[-1 if newest else 0 :]:
+            located = locate(self._storage, one)
+            proof = verify_snapshot(
+                located, [self._key], level=Level(level), clock=self._clock, checked=checked
+            )
+            with _told_if_not_recorded():
+                remember_proof(self._catalog, located, proof)
+            proofs.append(proof)
+        return proofs
+
     def _request(self, source: str | None = None) -> SnapshotRequest:
         path = source or self._source
         job = self._job or default_job(
@@ -181,7 +220,7 @@ class BackupManager:
         return [self._path(name) for name in plan.deletions]
 
     def _remember(self, request: SnapshotRequest, report: SnapshotReport) -> None:
-        try:
+        with _told_if_not_recorded():
             remember_taken(
                 self._catalog,
                 self._storage,
@@ -191,25 +230,42 @@ class BackupManager:
                 started=report.started,
                 finished=report.finished,
             )
-        except BackupError as error:
-            _LOG.warning("not recorded in the catalog: %s", error.message)
 
     def _forget(self, name: str) -> None:
-        try:
+        with _told_if_not_recorded():
             self._catalog.forget(self._storage.url, name)
-        except BackupError as error:
-            _LOG.warning("not recorded in the catalog: %s", error.message)
 
     def _own_snapshots(self) -> list[Opened]:
         """Return this source's snapshots, by their signed records."""
-        source = os.path.realpath(os.fsencode(self._source)).lstrip(b"/")
+        return [one for one in self._opened() if self._is_own(one)]
+
+    def _own_names(self) -> list[str]:
+        """Return the names of this source's snapshots, and of what beside them does not open."""
+        opened = self._opened()
+        jobs = {_job_of(one) for one in opened if self._is_own(one)}
+        jobs.add(f"{self._host}/{self._job or slug(Path(self._source).name)}")
+        mine = [one for one in opened if one.record is None or self._is_own(one)]
+        return [one.stored.name for one in mine if _job_of(one) in jobs]
+
+    def _opened(self) -> list[Opened]:
         listed = list_snapshots(self._storage, host=self._host, job=self._job or "")
-        opened = [open_candidate(self._storage, one, [self._key]) for one in listed]
-        return [one for one in opened if one.record and one.record.sources == (source,)]
+        return [open_candidate(self._storage, one, [self._key]) for one in listed]
+
+    def _is_own(self, one: Opened) -> bool:
+        source = os.path.realpath(os.fsencode(self._source)).lstrip(b"/")
+        return one.record is not None and one.record.sources == (source,)
 
     def _path(self, name: str) -> str:
         root = self._storage.local_root()
         return f"{self._storage.url}/{name}" if root is None else os.fspath(root / name)
+
+
+@contextmanager
+def _told_if_not_recorded() -> Iterator[None]:
+    try:
+        yield
+    except BackupError as error:
+        _LOG.warning("not recorded in the catalog: %s", error.message)
 
 
 def _job_of(one: Opened) -> str:

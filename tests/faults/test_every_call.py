@@ -34,6 +34,8 @@ WRITING = {
     "key exchange": 25,
     "catalog rebuild": 30,
     "catalog record": 30,
+    "run state": 60,
+    "first run state": 40,
 }
 READING = {
     ("next snapshot", ("store", "state")): 30,
@@ -45,6 +47,7 @@ READING = {
     ("purge", ("store", "state")): 20,
     ("key exchange", ("store",)): 20,
     ("catalog record", ("state",)): 20,
+    ("run state", ("state",)): 20,
 }
 # What the product never asks for; to use one of them means to see to it that it is tried.
 NEVER_CALLED = {"truncate", "allocate", "copy", "setxattr"}

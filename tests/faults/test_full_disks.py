@@ -24,7 +24,15 @@ PAGE = 4096
 STEPS = 8
 AT_MOST_NEEDED = 360_000
 DISK_BYTES = 8 << 20
-NAMES = ["first snapshot", "next snapshot", "snapshot and rotation", "copy", "key new", "restore"]
+NAMES = [
+    "first snapshot",
+    "next snapshot",
+    "snapshot and rotation",
+    "copy",
+    "key new",
+    "restore",
+    "run state",
+]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def server(tmp_path_factory):
         *("first snapshot", "next snapshot", "snapshot and rotation", "copy", "key new"),
         *("rotate into the trash", "purge", "undelete"),
         *("key add", "key remove", "key exchange"),
-        *("catalog rebuild", "catalog record"),
+        *("catalog rebuild", "catalog record", "run state", "first run state"),
     ],
 )
 def test_at_any_moment_of(server, workload, capsys):

@@ -24,6 +24,7 @@ from backup.verification import verify_snapshot
 from tests.faults.caretaking import LOOKING_AFTER
 from tests.faults.invariants import check_next_run, check_store, differences, left_over
 from tests.faults.key_changes import KEY_CHANGES
+from tests.faults.running import RUNNING
 from tests.faults.world import (
     HOST,
     JOB,
@@ -220,6 +221,7 @@ def _with_other_names(world: World, outcome: Outcome) -> tuple[str, ...]:
 WORKLOADS = (
     LOOKING_AFTER
     | KEY_CHANGES
+    | RUNNING
     | {
         "first snapshot": Workload(World.take, check=_check_taken),
         "next snapshot": Workload(World.take, _take_two, _check_taken, reads=("store", "state")),

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from backup.catalog import Catalog, KnownProof, SnapshotFacts
-from backup.catalog import database as catalog_database
+from backup.catalog import catalog as catalog_module
+from backup.catalog.schema import SCHEMA
+from backup.database.file import move_aside, opened
 from backup.errors import CatalogError
 from backup.model import ArchiveType, SnapshotKind
 from tests.checkout import ROOT
@@ -303,10 +306,9 @@ class TestTheFile:
         catalog.record([facts()])
         before = catalog.path.read_bytes()
         steps = {1: ["ALTER TABLE proofs ADD COLUMN extra TEXT"]}
-        monkeypatch.setattr(catalog_database, "STEPS", steps)
-        monkeypatch.setattr(catalog_database, "SCHEMA", 2)
+        monkeypatch.setattr(catalog_module, "SCHEMA", replace(SCHEMA, version=2, steps=steps))
 
-        assert len(catalog.snapshots(STORE)) == 1
+        assert len(Catalog(catalog.path).snapshots(STORE)) == 1
 
         copy = catalog.path.with_name("catalog.sqlite.schema-1")
         with closing(sqlite3.connect(copy)) as found, closing(sqlite3.connect(catalog.path)) as new:
@@ -424,7 +426,7 @@ class TestDamage:
         for name in ("c", "c-journal"):
             (tmp_path / name).write_text(name)
 
-        kept = catalog_database.move_aside(tmp_path / "c", "old")
+        kept = move_aside(tmp_path / "c", "old")
 
         assert kept == tmp_path / "c.old"
         assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {
@@ -468,7 +470,7 @@ class TestSeveralThreads:
             def look(path=path, errors=errors, together=together):
                 together.wait()
                 try:
-                    with catalog_database.opened(path, read_only=False, wait=10):
+                    with opened(path, SCHEMA, read_only=False, wait=10):
                         pass
                 except Exception as error:  # noqa: BLE001 - told below
                     errors.append(error)

@@ -7,6 +7,7 @@ import pytest
 
 from backup.config.keeping import KeepRules
 from backup.config.models import WITHOUT, Configuration, Job, Source, Store, Work
+from backup.config.scheduling import OnlyIfRules, RetryRules, ScheduleRules, VerifyRules
 from backup.config.schema import make_schema
 from backup.environment import set_defaults
 from backup.masking import masked
@@ -150,6 +151,11 @@ class TestShow:
             ["exclude_caches", "false", "default"],
             ["exclude_larger_than", "no limit", "default"],
             ["one_file_system", "false", "default"],
+            ["schedule", "by hand alone", "default"],
+            ["only_if", "nothing", "default"],
+            ["retry", "3 times, after 1, 4 and 16 minutes", "default"],
+            ["timeout", "as long as it takes", "default"],
+            ["verify", "checksum: 1 day, content: 30 days", "default"],
         ]
 
     def test_all_jobs_where_none_is_named(self, config):
@@ -276,6 +282,10 @@ class TestReference:
             ("`jobs.NAME` alone", Job, set(Job.model_fields) - set(Work.model_fields)),
             ("`sources` of a job", Source, None),
             ("`keep`", KeepRules, None),
+            ("`schedule`", ScheduleRules, None),
+            ("`only_if`", OnlyIfRules, None),
+            ("`retry`", RetryRules, None),
+            ("`verify`", VerifyRules, None),
         ],
     )
     def test_it_has_each_key_with_what_is_done_without_it(self, heading, model, keys):

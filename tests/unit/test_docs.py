@@ -83,7 +83,9 @@ class TestCommands:
     def test_the_normative_list_has_each_with_its_options(self):
         listed = {}
         for span in code_spans(COMMANDS.partition("\n\nGlobal options")[0]):
-            words = re.match(r"((?:key|catalog|config) \w+|\w+)(?: |$)", span.replace("\\|", "|"))
+            words = re.match(
+                r"((?:key|catalog|config|schedule) \w+|\w+)(?: |$)", span.replace("\\|", "|")
+            )
             if words and not span.endswith(".md"):
                 listed.setdefault(words[1], set()).update(LONG_OPTION.findall(span))
 

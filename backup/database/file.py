@@ -1,4 +1,4 @@
-"""The catalog's file: made privately, checked, brought to this version's schema.
+"""A database's file: made privately, checked, brought to this version's schema.
 
 A rollback journal, not a write-ahead log: homes may lie on a network, where the latter's shared
 memory does not work. ``synchronous=EXTRA`` also makes the journal's end durable.
@@ -11,27 +11,15 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from backup.catalog.records import DamagedRowError
-from backup.errors import CatalogError
+from backup.database.rows import DamagedRowError
+from backup.errors import BackupError
 
-APPLICATION = 0x41_42_63_74
-SCHEMA = 1
-_SNAPSHOTS = """CREATE TABLE snapshots (
-    store TEXT NOT NULL, name TEXT NOT NULL, host TEXT NOT NULL, job TEXT NOT NULL,
-    first_seen TEXT NOT NULL, last_seen TEXT NOT NULL, trashed TEXT,
-    facts BLOB NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (store, name)
-) WITHOUT ROWID"""
-_PROOFS = """CREATE TABLE proofs (
-    store TEXT NOT NULL, name TEXT NOT NULL, level TEXT NOT NULL, holds INTEGER NOT NULL,
-    proof BLOB NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (store, name, level, holds)
-) WITHOUT ROWID"""
 Steps = Mapping[int, Sequence[str]]
 """The statements that lead from a schema to the next one, by the older one's number."""
-
-STEPS: Steps = {}
 
 # What the system or another process is to blame for; after all else the file is damaged, as the
 # statements themselves are known to be right.
@@ -52,22 +40,48 @@ _FROM_OUTSIDE = {
 _MAKING = threading.Lock()
 
 
-class DamagedCatalogError(Exception):
-    """The file is not what was written; stays within this package."""
+class DamagedFileError(Exception):
+    """The file is not what was written; never leaves the classes that keep such files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """What one kind of database is made of, and what it is called.
+
+    Args:
+        what: Its name in messages, such as ``catalog``.
+        application: The number by which SQLite tells it from others' files.
+        version: The number of the newest schema.
+        tables: The statements that make it.
+        steps: What leads here from older schemas.
+        error: What is raised when the file cannot be used.
+        anew: What becomes of it when the file is moved away, for people.
+    """
+
+    what: str
+    application: int
+    version: int
+    tables: Sequence[str]
+    steps: Steps
+    error: type[BackupError]
+    anew: str
 
 
 @contextmanager
-def opened(path: Path, *, read_only: bool, wait: float) -> Iterator[sqlite3.Connection]:
-    """Hold a connection to the catalog at ``path``, in one transaction.
+def opened(
+    path: Path, schema: Schema, *, read_only: bool, wait: float
+) -> Iterator[sqlite3.Connection]:
+    """Hold a connection to the database at ``path``, in one transaction.
 
     Args:
         path: The file; made where it is missing, unless ``read_only``.
+        schema: What it is to be.
         read_only: Whether to change nothing.
         wait: For how many seconds to wait for other processes.
 
     Raises:
-        CatalogError: It cannot be used, and is left as it is.
-        DamagedCatalogError: It is not what was written.
+        BackupError: It cannot be used, and is left as it is: the schema's ``error``.
+        DamagedFileError: It is not what was written.
     """
     try:
         if not read_only:
@@ -75,24 +89,24 @@ def opened(path: Path, *, read_only: bool, wait: float) -> Iterator[sqlite3.Conn
         mode = "ro" if read_only else "rw"
         url = f"file:{quote(os.fsencode(path))}?mode={mode}"
         with closing(sqlite3.connect(url, uri=True, timeout=wait, isolation_level=None)) as found:
-            _prepare(found, path, STEPS, SCHEMA, read_only=read_only)
+            _prepare(found, path, schema, read_only=read_only)
             found.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
             yield found
             found.execute("COMMIT")
     except DamagedRowError as error:
-        raise DamagedCatalogError from error
+        raise DamagedFileError from error
     except sqlite3.Error as error:
-        raise _ours(path, error) from error
+        raise _ours(path, schema, error) from error
     except OSError as error:
-        raise CatalogError(f"cannot use the catalog {path}: {error.strerror}") from error
+        raise schema.error(f"cannot use the {schema.what} {path}: {error.strerror}") from error
 
 
-def _ours(path: Path, error: sqlite3.Error) -> CatalogError | DamagedCatalogError:
+def _ours(path: Path, schema: Schema, error: sqlite3.Error) -> BackupError | DamagedFileError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     reason = _FROM_OUTSIDE.get(code)
     if reason is None:
-        return DamagedCatalogError(str(error))
-    return CatalogError(f"cannot use the catalog {path}: {reason}")
+        return DamagedFileError(str(error))
+    return schema.error(f"cannot use the {schema.what} {path}: {reason}")
 
 
 def _make_private(path: Path) -> None:
@@ -116,34 +130,34 @@ def _make_private(path: Path) -> None:
             new.unlink()
 
 
-def _prepare(
-    found: sqlite3.Connection, path: Path, steps: Steps, schema: int, *, read_only: bool
-) -> None:
-    """Refuse what is not a catalog of this version; make or update what may be changed."""
+def _prepare(found: sqlite3.Connection, path: Path, schema: Schema, *, read_only: bool) -> None:
+    """Refuse what is not of this kind and version; make or update what may be changed."""
     version = _version(found, path, schema)
     if read_only:
-        if version != schema:
-            raise CatalogError(f"the catalog {path} has an older schema, and cannot be written")
+        if version != schema.version:
+            raise schema.error(
+                f"the {schema.what} {path} has an older schema, and cannot be written"
+            )
         return
     found.execute("PRAGMA journal_mode = DELETE")
     found.execute("PRAGMA synchronous = EXTRA")
-    if version == schema:
+    if version == schema.version:
         return
     if version:
         keep_copy(found, path, version)
     found.execute("BEGIN IMMEDIATE")
     version = _version(found, path, schema)  # another process may have been quicker
     if version == 0:
-        _make_tables(found)
+        _make_tables(found, schema)
     else:
-        for number in range(version, schema):
-            for statement in steps[number]:
+        for number in range(version, schema.version):
+            for statement in schema.steps[number]:
                 found.execute(statement)
-    found.execute(f"PRAGMA user_version = {schema:d}")
+    found.execute(f"PRAGMA user_version = {schema.version:d}")
     found.execute("COMMIT")
 
 
-def _version(found: sqlite3.Connection, path: Path, schema: int) -> int:
+def _version(found: sqlite3.Connection, path: Path, schema: Schema) -> int:
     """Return the schema's number, 0 for an empty file."""
     is_alone = not found.in_transaction
     if is_alone:  # all three have to be of one moment: somebody may be making the tables
@@ -155,27 +169,28 @@ def _version(found: sqlite3.Connection, path: Path, schema: int) -> int:
         found.execute("COMMIT")
     if not (application or version or tables):
         return 0
-    if application != APPLICATION or version < 1:
-        raise CatalogError(
-            f"{path} is not a catalog of auto-backup, and is left as it is",
-            hint="move it away; the catalog is made again from the stores",
+    if application != schema.application or version < 1:
+        raise schema.error(
+            f"{path} is not a {schema.what} of auto-backup, and is left as it is",
+            hint=f"move it away; {schema.anew}",
         )
-    if version > schema:
-        raise CatalogError(
-            f"the catalog {path} has schema {version}, and this version knows {schema}",
-            hint="use the newer auto-backup that made it, or move it away: it is made again",
+    if version > schema.version:
+        raise schema.error(
+            f"the {schema.what} {path} has schema {version}, and this version knows"
+            f" {schema.version}",
+            hint=f"use the newer auto-backup that made it, or move it away: {schema.anew}",
         )
     return version
 
 
-def _make_tables(found: sqlite3.Connection) -> None:
-    for statement in (_SNAPSHOTS, _PROOFS):
+def _make_tables(found: sqlite3.Connection, schema: Schema) -> None:
+    for statement in schema.tables:
         found.execute(statement)
-    found.execute(f"PRAGMA application_id = {APPLICATION:d}")
+    found.execute(f"PRAGMA application_id = {schema.application:d}")
 
 
 def keep_copy(found: sqlite3.Connection, path: Path, version: int) -> None:
-    """Copy a catalog of an older schema aside before it is changed."""
+    """Copy a database of an older schema aside before it is changed."""
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     with closing(sqlite3.connect(new)) as copy:
@@ -184,18 +199,19 @@ def keep_copy(found: sqlite3.Connection, path: Path, version: int) -> None:
 
 
 def move_aside(path: Path, suffix: str) -> Path:
-    """Rename a damaged catalog, its journal first: that must never be applied to another file."""
+    """Rename a damaged database, its journal first: that must never be applied to another file.
+
+    Raises:
+        OSError: It cannot be renamed.
+    """
     kept = path.with_name(f"{path.name}.{suffix}")
     number = 1
     while os.path.lexists(kept):
         number += 1
         kept = path.with_name(f"{path.name}.{suffix}-{number}")
-    try:
-        for one in ("-journal", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                path.with_name(path.name + one).rename(kept.with_name(kept.name + one))
+    for one in ("-journal", "-wal", "-shm"):
         with suppress(FileNotFoundError):
-            path.rename(kept)
-    except OSError as error:
-        raise CatalogError(f"cannot move {path} aside: {error.strerror}") from error
+            path.with_name(path.name + one).rename(kept.with_name(kept.name + one))
+    with suppress(FileNotFoundError):
+        path.rename(kept)
     return kept
