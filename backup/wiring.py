@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backup.config.finding import FOLDER, find_configuration
-from backup.config.problems import did_you_mean
 from backup.environment import (
     config_path,
     default_store_dir,
@@ -91,13 +90,7 @@ class Settings(NamedTuple):
         if "/" in named or named in {os.curdir, os.pardir}:
             return named  # not asking the configuration, which may be what is broken
         configuration = self.configuration()
-        stores = {} if configuration is None else configuration.stores
-        if stores and named not in stores and not Path(named).is_dir():
-            raise ConfigError(
-                f"there is no store {named!r}{did_you_mean(named, stores)}",
-                hint=f"if it is a directory to be made here, write it as ./{named}",
-            )
-        return stores[named].url if named in stores else named
+        return named if configuration is None else configuration.url_of(named)
 
     def names_store(self) -> bool:
         """Whether an option or the environment says which store."""

@@ -163,8 +163,16 @@ class TestShow:
 
         assert list(parts) == ["", "job shop", "job wiki"]
         assert ["stores", "/mnt/own", f"{config}:18"] in parts["job wiki"]
-        assert ["keep", "nothing", f"{config}:19"] in parts["job wiki"]
+        assert ["keep", "nothing is ever deleted", f"{config}:19"] in parts["job wiki"]
         assert list(shown("--config", config, "--job", "wiki")) == ["", "job wiki"]
+
+    def test_what_a_store_keeps_is_told_of_jobs_that_are_stored_there(self, config):
+        text = "{url: /mnt/offsite, keep: {daily: 30}}"
+        config.write_text(TEXT.replace("{url: /mnt/offsite}", text))
+        parts = shown("--config", config)
+
+        assert ["keep in offsite", "daily 30", f"{config}:5"] in parts["job shop"]
+        assert not [row for row in parts["job wiki"] if row[0].startswith("keep in")]
 
     def test_options_win_over_variables_and_these_over_files(self, config, monkeypatch, tmp_path):
         monkeypatch.delenv("AUTO_BACKUP_STORE")
