@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +18,7 @@ from backup.environment import (
     state_dir,
     variable,
 )
-from backup.errors import ConfigError, KeyMissingError
+from backup.errors import ConfigError, KeyMissingError, SecretKeyError
 from backup.keys import (
     Keyring,
     create_key_file,
@@ -262,7 +263,9 @@ class Settings(NamedTuple):
                     hint="put your copy of the key there or name it with --key-file;"
                     " 'auto-backup key new' makes a new one",
                 )
-        return create_key_file(path), True
+        with suppress(SecretKeyError):
+            return create_key_file(path), True
+        return self.load_key(), False  # another run was quicker
 
 
 def open_all(urls: Sequence[str]) -> list[BaseStorage]:

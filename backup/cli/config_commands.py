@@ -153,7 +153,9 @@ def show(
 ) -> None:
     """Tell what holds in the end, and where each of it was said."""
     call = invocation(context)
-    loaded = _load(call)
+    loaded = call.settings.loaded()
+    if call.settings.names_store():
+        call.settings.store_urls()  # a name that no store has is told
     said = _said(call)
     names = _names(call, loaded, job or [])
     machine = list(_machine(call, loaded, said))
@@ -168,15 +170,6 @@ def show(
             print_line("")
             print_line(title)
         print_table(_COLUMNS, [(one.key, one.text, one.origin) for one in rows])
-
-
-def _load(call: Invocation) -> Loaded | None:
-    path = find_configuration(call.settings.config)
-    if path is None:
-        return None
-    from backup.config.reading import load_configuration  # noqa: PLC0415 - see above
-
-    return load_configuration(path)
 
 
 def _names(call: Invocation, loaded: Loaded | None, wanted: list[str]) -> list[str]:

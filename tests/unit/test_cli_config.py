@@ -166,6 +166,17 @@ class TestShow:
         assert ["keep", "nothing is ever deleted", f"{config}:19"] in parts["job wiki"]
         assert list(shown("--config", config, "--job", "wiki")) == ["", "job wiki"]
 
+    def test_a_name_that_no_store_has_is_refused(self, config):
+        result = run("config", "show", "--config", config, "--store", "dsk")
+
+        assert result.status == 2
+        assert "did you mean disk?" in result.err
+
+    def test_one_that_is_left_aside_is_none(self):
+        result = done("config", "show", "--config", "/dev/null")
+
+        assert "there is no configuration" in result.err
+
     def test_what_a_store_keeps_is_told_of_jobs_that_are_stored_there(self, config):
         text = "{url: /mnt/offsite, keep: {daily: 30}}"
         config.write_text(TEXT.replace("{url: /mnt/offsite}", text))
