@@ -38,7 +38,7 @@ def run_jobs(call: Invocation, names: Sequence[str], options: Options) -> None:
     try:
         for one in wanted:
             if len(wanted) > 1 and not (call.json or call.quiet):
-                print_line(f"{one.job}:")
+                statuses.append(_tell_job(one.job))
             told.append(_run(call, one))
             statuses.append(call.status)
     finally:
@@ -71,19 +71,30 @@ def wanted_of(call: Invocation, loaded: Loaded, name: str, options: Options) -> 
     )
 
 
+def _tell_job(job: str) -> int:
+    """Tell which job comes; that nothing can be told is no reason not to run it."""
+    try:
+        print_line(f"{job}:")
+    except BackupError as error:
+        print_error(error)
+        return error.exit_code
+    return 0
+
+
 def _run(call: Invocation, wanted: Wanted) -> dict[str, object]:
     """Run one job; an error is told, and becomes the status."""
     call.status = 0
+    told: dict[str, object] = {}
     try:
         told = take(call, wanted)
+        done = [] if call.dry_run else _rotate(call, wanted, told)
     except BackupError as error:
         call.status = error.exit_code
         if not call.dry_run:
             call.fail_action("backup", error, job=wanted.job)
         print_note(f"job {wanted.job} has failed:")
         print_error(error)
-        return {"job": wanted.job, "error": error.message, "exit_status": error.exit_code}
-    done = [] if call.dry_run else _rotate(call, wanted, told)
+        return {"job": wanted.job, **told, "error": error.message, "exit_status": error.exit_code}
     return {"job": wanted.job, **told, "rotated": done, "exit_status": call.status}
 
 
@@ -100,12 +111,6 @@ def _rotate(
     except KeyMissingError:
         call.note(f"{wanted.job} is not rotated: this host cannot open its snapshots")
         call.end_action("skipped", reason="this host cannot open its snapshots", exit_status=0)
-        return []
-    except BackupError as error:
-        call.status = error.exit_code if call.status in _DONE else call.status
-        call.fail_action("rotate", error, job=wanted.job)
-        print_note(f"{wanted.job} has not been rotated:")
-        print_error(error)
         return []
     errors = [one.error for _, one in done if one.error is not None]
     if errors and call.status in _DONE:

@@ -215,6 +215,18 @@ class TestJobsThatFail:
         assert process.returncode == 130
         assert [one["job"] for one in json.loads(out)] == ["shop", "etc"]
 
+    def test_an_output_that_cannot_be_written_stops_none(self, sources, configure, tmp_path):
+        command = [*COMMAND, "--config", configure(), "--now"]
+        unbuffered = environment() | {"PYTHONUNBUFFERED": "1"}
+        with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+            result = subprocess.run(
+                command, env=unbuffered, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+
+        assert result.returncode == 1
+        assert "cannot write to standard output" in result.stderr
+        assert stored(tmp_path / "disk" / "web1") == ["etc", "shop"]
+
     def test_a_host_that_cannot_be_one_is_told_once(self, sources, configure):
         result = run("--config", configure(), "--now", "--host", "a b")
 
