@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 
 MASK = "***"
-_AUTHORITY = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<authority>[^/?#]*)")
+_AUTHORITY = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)"
+    # In the second case a password holds a '/' that should have been escaped; a port is none.
+    r"(?P<authority>[^/?#]*@[^/?#]*|[^/?#@:\[]*:(?![0-9]*(?:[/?#]|$)).*@[^/?#]*|[^/?#]*)",
+    re.DOTALL,
+)
 _SECRET = re.compile(
     r"(?P<name>[?&;][^=&;#]*(?:pass|pwd|secret|token|key|signature|sig|auth)[^=&;#]*=)[^&;#]+",
     re.IGNORECASE,

@@ -42,7 +42,8 @@ class Place(NamedTuple):
 
     def keep(self) -> RetentionPolicy | None:
         """Return what to keep of the job there."""
-        return (self.store and self.store.keep) or self.work.keep
+        own = None if self.store is None else self.store.keep
+        return self.work.keep if own is None else own
 
     def options(self) -> list[str]:
         """Return the options of a command that is about that store.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +18,7 @@ from backup.environment import (
     state_dir,
     variable,
 )
-from backup.errors import ConfigError, KeyMissingError
+from backup.errors import ConfigError, KeyMissingError, SecretKeyError
 from backup.keys import (
     Keyring,
     create_key_file,
@@ -67,7 +68,8 @@ class Settings(NamedTuple):
         path = find_configuration(self.config)
         if path is None or path == Path(os.devnull):
             return None
-        return _loaded(path, _changed(path), _changed(path.parent / FOLDER))
+        folder = path.parent / FOLDER
+        return _loaded(path, *map(_changed, (path, folder, *sorted(folder.glob("*")))))
 
     def configuration(self) -> Configuration | None:
         """Return what the configuration says, ``None`` where there is none; see ``loaded``."""
@@ -81,21 +83,19 @@ class Settings(NamedTuple):
         if named:
             return tuple(self._url(one) for one in named)
         configuration = self.configuration()
-        said = () if configuration is None else configuration.defaults.stores
-        if configuration is None or not (said or configuration.stores):
-            return (str(default_store_dir()),)
-        return tuple(configuration.store(one).url for one in said or configuration.stores)
+        said = () if configuration is None else configuration.usual_urls()
+        return said or (str(default_store_dir()),)
 
     def _url(self, named: str) -> str:
         """Return the URL or path that ``named`` is, or is the name of."""
         if "/" in named or named in {os.curdir, os.pardir}:
             return named  # not asking the configuration, which may be what is broken
         configuration = self.configuration()
-        return named if configuration is None else configuration.store(named).url
+        return named if configuration is None else configuration.url_of(named)
 
-    def uses_default_store(self) -> bool:
-        """Whether nobody said which store."""
-        return self.store_urls() == (str(default_store_dir()),)
+    def names_store(self) -> bool:
+        """Whether an option or the environment says which store."""
+        return bool(self.stores or variable("STORE"))
 
     def open_stores(self) -> list[BaseStorage]:
         """Open all stores that were named, each of them once."""
@@ -117,6 +117,10 @@ class Settings(NamedTuple):
             return check_word(self.host, "host")
         configuration = None if variable("HOST") else self.configuration()
         return (configuration and configuration.host) or slug(host_name())
+
+    def own_host_name(self) -> str:
+        """Return the same as if no option said another one."""
+        return self._replace(host=None).host_name()
 
     def key_path(self) -> Path:
         """Return where the key file lies."""
@@ -259,7 +263,9 @@ class Settings(NamedTuple):
                     hint="put your copy of the key there or name it with --key-file;"
                     " 'auto-backup key new' makes a new one",
                 )
-        return create_key_file(path), True
+        with suppress(SecretKeyError):
+            return create_key_file(path), True
+        return self.load_key(), False  # another run was quicker
 
 
 def open_all(urls: Sequence[str]) -> list[BaseStorage]:

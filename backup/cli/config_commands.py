@@ -24,11 +24,14 @@ from backup.cli.output import (
 from backup.config.finding import find_configuration
 from backup.config.problems import did_you_mean, refusal
 from backup.environment import config_directories, variable, variable_origin
-from backup.errors import ConfigError
-from backup.wiring import expanded
+from backup.errors import BackupError, ConfigError
+from backup.manager.own_stores import refuse_stores
+from backup.sources.roots import prepare_roots
+from backup.wiring import expanded, open_all
 
 if TYPE_CHECKING:
     from backup.config.effective import Effective, Said
+    from backup.config.models import Configuration
     from backup.config.reading import Examined, Loaded
 
 _USAGE = 2
@@ -104,9 +107,21 @@ def _remarks(loaded: Loaded) -> Iterator[str]:
         for source in job.sources:
             if not os.path.lexists(source.path):
                 yield f"job {name}: there is no {source.path} on this machine"
+        yield from _refusals(loaded.configuration, name)
         stores = [loaded.configuration.store(one) for one in loaded.configuration.stores_of(name)]
         if not job.keep and not any(one.keep for one in stores):
             yield f"job {name}: without keep, nothing of it is ever deleted"
+
+
+def _refusals(configuration: Configuration, name: str) -> Iterator[str]:
+    """Yield why a job could not be run as its sources and stores are."""
+    paths = [one.path for one in configuration.job(name).sources if os.path.lexists(one.path)]
+    urls = [configuration.store(one).url for one in configuration.stores_of(name)]
+    try:
+        if paths:
+            refuse_stores(prepare_roots(paths), open_all(urls))
+    except BackupError as error:
+        yield f"job {name} cannot be run: {error.message}"
 
 
 def _validation_json(path: Path, examined: Examined, remarks: list[str]) -> dict[str, object]:
@@ -138,7 +153,9 @@ def show(
 ) -> None:
     """Tell what holds in the end, and where each of it was said."""
     call = invocation(context)
-    loaded = _load(call)
+    loaded = call.settings.loaded()
+    if call.settings.names_store():
+        call.settings.store_urls()  # a name that no store has is told
     said = _said(call)
     names = _names(call, loaded, job or [])
     machine = list(_machine(call, loaded, said))
@@ -153,15 +170,6 @@ def show(
             print_line("")
             print_line(title)
         print_table(_COLUMNS, [(one.key, one.text, one.origin) for one in rows])
-
-
-def _load(call: Invocation) -> Loaded | None:
-    path = find_configuration(call.settings.config)
-    if path is None:
-        return None
-    from backup.config.reading import load_configuration  # noqa: PLC0415 - see above
-
-    return load_configuration(path)
 
 
 def _names(call: Invocation, loaded: Loaded | None, wanted: list[str]) -> list[str]:

@@ -94,7 +94,7 @@ class Questions:
 
     def _stores(self, sources: Sequence[Source], *, asks: bool) -> list[str]:
         settings = self.call.settings
-        if not settings.uses_default_store():
+        if settings.names_store():
             return [choose_store(one, sources) for one in settings.store_urls()]
         default = suggest_store(self.survey, default_store_dir(), is_root=os.geteuid() == 0)
         return [_answer(_WHERE, default, lambda text: choose_store(text, sources), asks=asks)]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from backup.cli.excluding import Excludes
 from backup.cli.invocation import Invocation
+from backup.config.problems import dotted
+from backup.environment import default_store_dir
 from backup.errors import ConfigError
 from backup.model import ExcludeRules
 from backup.retention import NOTHING_GOES, RetentionPolicy
@@ -15,7 +17,7 @@ from backup.sources.roots import patterns_of_sources
 from backup.sources.rules import Excluder, parse_size
 from backup.storage import open_storage
 from backup.storage.base import BaseStorage
-from backup.wiring import open_all
+from backup.wiring import Settings, open_all
 
 if TYPE_CHECKING:
     from backup.config.models import Configuration, Job
@@ -52,23 +54,43 @@ def chosen_jobs(call: Invocation, names: Sequence[str]) -> tuple[Loaded, list[st
 
 
 def stores_of(call: Invocation, loaded: Loaded, name: str) -> list[BaseStorage]:
-    """Open the stores of a job: those that an option names, else its own, else the default one."""
-    configuration = loaded.configuration
+    """Open the stores of a job: those that the call names, else its own, else the default one."""
+    return _stores_of(call.settings, loaded.configuration, name)
+
+
+def _stores_of(settings: Settings, configuration: Configuration, name: str) -> list[BaseStorage]:
+    if settings.names_store():
+        return settings.open_stores()
     said = [configuration.store(one).url for one in configuration.stores_of(name)]
-    return call.settings.open_stores() if call.settings.stores or not said else open_all(said)
+    return open_all(said or [str(default_store_dir())])
 
 
 def policy_of(call: Invocation, store: BaseStorage, job: str) -> RetentionPolicy:
-    """Return what the configuration keeps of a job of this host in a store; the store's wins."""
+    """Return what the configuration keeps of a job of this host in a store; the store's wins.
+
+    What a job says counts in its own stores: nobody has said it of another one, which an option
+    names for once, such as a disk with old copies.
+    """
     configuration = call.settings.configuration()
     if configuration is None or job not in configuration.jobs:
         return NOTHING_GOES
-    return _in_store(configuration, store) or configuration.job(job).keep or NOTHING_GOES
+    said = _in_store(configuration, store)
+    if said is None and _is_own(call, configuration, store, job):
+        said = configuration.job(job).keep
+    return NOTHING_GOES if said is None else said
 
 
 def _in_store(configuration: Configuration, store: BaseStorage) -> RetentionPolicy | None:
     found = (one for one in configuration.stores.values() if open_storage(one.url).url == store.url)
     return next((one.keep for one in found), None)
+
+
+def _is_own(call: Invocation, configuration: Configuration, store: BaseStorage, job: str) -> bool:
+    """Whether ``store`` is one of the job's; where the configuration has none, any is."""
+    settings = call.settings
+    if configuration.stores_of(job):
+        settings = settings._replace(stores=())
+    return store.url in {one.url for one in _stores_of(settings, configuration, job)}
 
 
 def excludes_of(loaded: Loaded, name: str) -> Excludes:
@@ -89,11 +111,12 @@ def excludes_of(loaded: Loaded, name: str) -> Excludes:
 
 def _origins(loaded: Loaded, name: str, job: Job) -> list[str]:
     """Return where each pattern is said, in the order in which ``Excluder`` takes them."""
-    own = f"jobs.{name}.exclude"
+    own = dotted(("jobs", name, "exclude"))
     common = own if own in loaded.origins else "defaults.exclude"
     keys = [f"{common}[{number}]" for number in range(len(job.exclude or ()))]
     for place, source in enumerate(job.sources):
-        keys += [f"jobs.{name}.sources[{place}].exclude[{n}]" for n in range(len(source.exclude))]
+        way = dotted(("jobs", name, "sources", place, "exclude"))
+        keys += [f"{way}[{number}]" for number in range(len(source.exclude))]
     return [_place(loaded, key) for key in keys]
 
 

@@ -121,7 +121,7 @@ def _request(
     return RotationRequest(
         policy=policy,
         identities=call.settings.identities(),
-        host=call.settings._replace(host=None).host_name(),  # --host says whose snapshots
+        host=call.settings.own_host_name(),  # --host says whose snapshots
         trash_for=trash_for,
         most=most,
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from backup.cli.invocation import Invocation
 from backup.cli.output import print_note
+from backup.errors import StorageError
+from backup.listing import list_jobs
 from backup.manager.sealing import Sealing
 from backup.storage.base import BaseStorage
+from backup.wiring import Settings, open_all
 
 
 def prepare_sealing(
@@ -25,7 +29,8 @@ def prepare_sealing(
     settings = call.settings
     public = settings.public_recipients(recipients)
     if settings.has_key_file() or not (public or settings.passphrase_path()):
-        _, is_new = settings.load_or_create_key(stores)
+        others = [] if settings.has_key_file() else _configured_in_use(settings)
+        _, is_new = settings.load_or_create_key([*stores, *others])
         if is_new:
             _tell_new_key(call)
     keyring = settings.keyring()
@@ -37,6 +42,20 @@ def prepare_sealing(
         ids = [one.id for one in ([keyring.key] if keyring.key else []) + public]
         call.note(f"sealed for {', '.join(ids)}" + (", not for this host" * (not keyring.named())))
     return Sealing(keyring.key, tuple(public), keyring.passphrase, tuple(keyring.identities()))
+
+
+def _configured_in_use(settings: Settings) -> list[BaseStorage]:
+    """Return the stores of the configuration that hold snapshots, as far as they answer.
+
+    A new key for an empty store would hide that the one for the others is missing.
+    """
+    configuration = settings.configuration()
+    stores = configuration.stores.values() if configuration is not None else ()
+    found = []
+    for store in open_all([one.url for one in stores]):
+        with suppress(StorageError):
+            found += [store] if list_jobs(store) else []
+    return found
 
 
 def _tell_new_key(call: Invocation) -> None:

@@ -137,7 +137,13 @@ def _take_sources(
 
 def _run_jobs(call: Invocation, jobs: Sequence[str], options: Options) -> None:
     """Run jobs of the configuration; all of them where none is named."""
-    named = [*jobs, *([call.settings.job] if call.settings.job and not jobs else [])]
+    job = call.settings.job
+    if job and jobs and set(jobs) != {job}:
+        raise ConfigError(
+            f"--job says {job!r}, and the call names {jobs[0]!r}",
+            hint=f"name all that are to be run: --now {' '.join(dict.fromkeys([*jobs, job]))}",
+        )
+    named = [*jobs] or ([job] if job else [])
     if not named and call.settings.loaded() is None:
         raise ConfigError("there is nothing to back up: no --source", hint=_EXAMPLES)
     from backup.cli.jobs import run_jobs  # noqa: PLC0415 - it takes time where it is not needed

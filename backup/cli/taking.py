@@ -20,6 +20,7 @@ from backup.cli.output import (
 from backup.cli.progress import ProgressLine
 from backup.cli.sealing import prepare_sealing
 from backup.cli.slow_xz import SlowXz
+from backup.environment import default_store_dir
 from backup.errors import BackupError
 from backup.keys import load_or_create_host_key
 from backup.manager import Problem, Progress, SnapshotReport, SnapshotRequest, take_snapshot
@@ -126,7 +127,7 @@ def _take(
         sources=[path_text(root.path) for root in roots],
         stores=[str(store) for store in stores],
     )
-    if call.settings.uses_default_store():
+    if not call.settings.names_store() and stores[0].local_root() == default_store_dir():
         call.note(f"no --store given: snapshots go to {stores[0]}")
     with ProgressLine(request.job, None, quiet=call.quiet) as line:
         total = measure(roots, request.rules, stores).bytes if line.is_shown else 0

@@ -23,8 +23,8 @@ from backup.cli.excluding import (
 )
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
-from backup.cli.output import print_json, print_line
-from backup.errors import ConfigError
+from backup.cli.output import print_error, print_json, print_line, print_note
+from backup.errors import BackupError, ConfigError
 from backup.manager.own_stores import directories_of
 from backup.model import path_text
 from backup.sources.explaining import Verdict, explain, find_path
@@ -79,7 +79,7 @@ def why(
         asked = [_Asked("", sources, excludes, call.settings.open_stores())]
     else:
         asked = list(_jobs(call, excludes))
-    told = [(one.job, verdict) for one in asked for verdict in _verdicts(call, one, paths)]
+    told = [(one.job, verdict) for one in asked for verdict in _told_of(call, one, paths)]
     if call.json:
         print_json([({"job": job} if job else {}) | _verdict_json(one) for job, one in told])
         return
@@ -104,6 +104,19 @@ def _jobs(call: Invocation, more: Excludes) -> Iterator[_Asked]:
         sources = [source.path for source in loaded.configuration.job(name).sources]
         excludes = combined(excludes_of(loaded, name), more)
         yield _Asked(name, sources, excludes, stores_of(call, loaded, name))
+
+
+def _told_of(call: Invocation, asked: _Asked, paths: Sequence[str]) -> list[Verdict]:
+    """Return what is to be told of a job; one that cannot be run does not hide the others."""
+    try:
+        return list(_verdicts(call, asked, paths))
+    except BackupError as error:
+        if not asked.job:
+            raise
+        call.status = error.exit_code
+        print_note(f"job {asked.job} cannot be run:")
+        print_error(error)
+        return []
 
 
 def _verdicts(call: Invocation, asked: _Asked, paths: Sequence[str]) -> Iterator[Verdict]:

@@ -6,13 +6,16 @@ else is wrong.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from backup.config.problems import KeyPath, Problem, did_you_mean, dotted
 from backup.config.tree import Node
 from backup.config.values import url_problem
+from backup.errors import BackupError
 from backup.snapshot.compression import COMPRESSIONS, DEFAULT_LEVELS, LEVELS
+from backup.storage import open_storage
 
 DEFAULT_COMPRESSION = "xz"
 
@@ -21,6 +24,7 @@ def check(root: Node) -> Iterator[Problem]:
     """Yield what does not fit together."""
     stores = _mapping(root, "stores")
     defaults = _mapping(root, "defaults")
+    yield from _check_places(stores)
     yield from _check_stores(defaults, ("defaults",), stores)
     for name, job in _mapping(root, "jobs").items():
         if isinstance(job.value, dict):
@@ -33,6 +37,29 @@ def check(root: Node) -> Iterator[Problem]:
 def _mapping(root: Node, key: str) -> dict[str, Node]:
     found = root.value.get(key) if isinstance(root.value, dict) else None
     return found.value if found is not None and isinstance(found.value, dict) else {}
+
+
+def _check_places(stores: Mapping[str, Node]) -> Iterator[Problem]:
+    """Refuse two names of one place, of which each might say another ``keep``."""
+    names: dict[str, str] = {}
+    for name, store in stores.items():
+        url = store.value.get("url") if isinstance(store.value, dict) else None
+        place = _place_of(url.value) if url is not None and isinstance(url.value, str) else ""
+        if url is not None and place in names:
+            text = f"it is the same place as the store {names[place]}: one name is enough"
+            yield Problem(url.place, dotted(("stores", name, "url")), text)
+        elif place:
+            names[place] = name
+
+
+def _place_of(url: str) -> str:
+    """Return what ``url`` has in common with others for the same place; nothing for a wrong one."""
+    try:
+        store = open_storage(url if "://" in url else Path(url).expanduser())
+    except (BackupError, RuntimeError):
+        return ""
+    root = store.local_root()
+    return store.url if root is None else os.path.realpath(root)
 
 
 def _check_stores(

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from backup.config.checking import DEFAULT_COMPRESSION
-from backup.config.models import WITHOUT, Configuration, Job, Model
+from backup.config.keeping import keep_rules
+from backup.config.models import KEEPS_ALL, WITHOUT, Configuration, Job, Model
 from backup.config.problems import dotted
 from backup.config.reading import Loaded
 from backup.environment import default_store_dir
@@ -60,6 +61,19 @@ def effective_job(loaded: Loaded, name: str, said: Mapping[str, Said]) -> Iterat
             yield _effective(key, value, origin, loaded.configuration)
         else:
             yield _without(loaded, job, name, key)
+        if key == "keep":
+            yield from _keep_of_stores(loaded, name, said)
+
+
+def _keep_of_stores(loaded: Loaded, job: str, said: Mapping[str, Said]) -> Iterator[Effective]:
+    """Yield what stores of a job say of their own to keep, which wins there."""
+    configuration = loaded.configuration
+    named = said["stores"].value if "stores" in said else configuration.stores_of(job)
+    for name in named if isinstance(named, list | tuple) else ():
+        store = configuration.stores.get(name)
+        if store is not None and store.keep is not None:
+            origin = str(loaded.origins[dotted(("stores", name, "keep"))])
+            yield _effective(f"keep in {name}", keep_rules(store.keep), origin, None)
 
 
 def effective_key(loaded: Loaded | None, key: str, said: Mapping[str, Said]) -> Effective | None:
@@ -83,6 +97,8 @@ def _effective(
     shown = _masked(value)
     if key == "stores" and configuration is not None and isinstance(value, list | tuple):
         text = ", ".join(_store_text(configuration, str(one)) for one in value)
+    elif value == {}:  # of all keys, keep alone may have no rule
+        text = KEEPS_ALL
     else:
         text = plain_text(shown)
     return Effective(key, shown, text, origin)

@@ -6,11 +6,13 @@ reference tell of it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backup.config.keeping import Keep
+from backup.config.problems import did_you_mean
 from backup.config.scheduling import OnlyIf, Retrying, Schedule, Timeout, Verify
 from backup.config.values import (
     AbsolutePath,
@@ -28,9 +30,11 @@ from backup.config.values import (
     Tag,
     Whole,
 )
+from backup.errors import ConfigError
 
 VERSION = 1
 WITHOUT = "without"
+KEEPS_ALL = "nothing is ever deleted"
 
 
 def key(description: str, *, without: str) -> Any:
@@ -86,7 +90,7 @@ class Work(Model):
         "Public keys, or files of them, to seal for as well.", without="the top level's"
     )
     tags: Several[Tag] | None = key("Words to keep with each snapshot.", without="none")
-    keep: Keep | None = key("What to keep.", without="nothing is ever deleted")
+    keep: Keep | None = key("What to keep.", without=KEEPS_ALL)
     exclude: Several[Pattern] | None = key(
         "Patterns as in a .gitignore file, relative to each source.", without="none"
     )
@@ -155,6 +159,19 @@ class Configuration(Model):
         """Return the store that ``said`` names, or the one at that path or URL."""
         return self.stores.get(said) or Store(url=said)
 
+    def url_of(self, named: str) -> str:
+        """Return where the store is that an option names, or the directory here of that name.
+
+        Raises:
+            ConfigError: There is neither.
+        """
+        if self.stores and named not in self.stores and not Path(named).is_dir():
+            raise ConfigError(
+                f"there is no store {named!r}{did_you_mean(named, self.stores)}",
+                hint=f"if it is a directory to be made here, write it as ./{named}",
+            )
+        return self.stores[named].url if named in self.stores else named
+
     def stores_of(self, job: str) -> tuple[str, ...]:
         """Return what a job's stores are called; none where the default one is meant.
 
@@ -162,3 +179,11 @@ class Configuration(Model):
         """
         said = self.job(job).stores
         return tuple(self.stores) if said is None else said
+
+    def usual_urls(self) -> tuple[str, ...]:
+        """Return where snapshots lie where no job is asked; nothing where the default one is meant.
+
+        Where neither ``defaults`` nor ``stores`` say it, those count that jobs have of their own.
+        """
+        own = dict.fromkeys(one for job in self.jobs.values() for one in job.stores or ())
+        return tuple(self.store(one).url for one in self.defaults.stores or self.stores or own)

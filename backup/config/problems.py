@@ -11,7 +11,7 @@ from typing import NamedTuple
 from backup.errors import ConfigError
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
-_CHECK = "'auto-backup config validate' checks it again"
+_CHECK = "'auto-backup config validate' checks it again; --config /dev/null leaves it aside"
 
 KeyPath = tuple[str | int, ...]
 """The way from the top of a configuration to a value: keys, and places in lists."""

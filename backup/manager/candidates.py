@@ -56,6 +56,7 @@ def open_candidate(
         tags=record.tags,
         refers_to=tuple(one.id.hex() for one in record.referred),
         incomplete=record.incomplete,
+        has_errors=record.counts.errors > 0,
     )
     return Opened(stored, candidate, record, located)
 

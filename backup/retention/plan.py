@@ -46,6 +46,7 @@ class Candidate:
         tags: Its words.
         refers_to: Ids of the snapshots that it needs.
         incomplete: Whether it holds a part of its source only.
+        has_errors: Whether something of its source could not be read.
         unreadable: Why nothing that it says can be believed; empty where it can.
         may_refer: Whether it may need others; asked only of an unreadable one.
     """
@@ -58,6 +59,7 @@ class Candidate:
     tags: tuple[str, ...] = ()
     refers_to: tuple[str, ...] = ()
     incomplete: bool = False
+    has_errors: bool = False
     unreadable: str = ""
     may_refer: bool = False
 
@@ -186,11 +188,14 @@ def _kept(
 def _by_place(
     policy: RetentionPolicy, whole: Sequence[Candidate], proven: Mapping[str, datetime]
 ) -> Iterable[tuple[str, str]]:
-    """Yield what is kept for being new, proven or tagged, with the reason."""
+    """Yield what is kept for being new, proven, without errors or tagged, with the reason."""
     if whole:
         yield whole[-1].name, "newest"
     for one in [one for one in whole if one.id in proven][-1:]:
         yield one.name, "newest proven"
+    for one in [one for one in whole if not one.has_errors][-1:]:
+        if one is not whole[-1]:
+            yield one.name, "newest without errors"
     for number, one in enumerate(reversed(whole[-(policy.last or 0) :] if policy.last else []), 1):
         yield one.name, f"last {number}/{policy.last}"
     latest = max((one.time for one in whole), default=None)

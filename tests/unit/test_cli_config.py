@@ -75,6 +75,20 @@ class TestValidate:
             "auto-backup: job wiki: without keep, nothing of it is ever deleted",
         ]
 
+    def test_a_job_that_could_not_be_run_is_told(self, config, tmp_path):
+        config.write_text(
+            "version: 1\nstores: {disk: {url: /}}\ndefaults: {keep: {last: 3}}\n"
+            f"jobs:\n  a: {{sources: [{tmp_path}]}}\n"
+            f"  b: {{sources: [{tmp_path}, {config}], stores: /mnt/own}}\n"
+        )
+
+        first, second = done("config", "validate", config).err.splitlines()
+
+        assert first.startswith("auto-backup: job a cannot be run: the source")
+        assert "is the store" in first
+        assert second.startswith("auto-backup: job b cannot be run: the source")
+        assert "lies inside the source" in second
+
     def test_what_is_wrong_is_told_with_status_2(self, config):
         config.write_text("version: 1\nhost: 5\njob: {}\n")
 
@@ -149,8 +163,27 @@ class TestShow:
 
         assert list(parts) == ["", "job shop", "job wiki"]
         assert ["stores", "/mnt/own", f"{config}:18"] in parts["job wiki"]
-        assert ["keep", "nothing", f"{config}:19"] in parts["job wiki"]
+        assert ["keep", "nothing is ever deleted", f"{config}:19"] in parts["job wiki"]
         assert list(shown("--config", config, "--job", "wiki")) == ["", "job wiki"]
+
+    def test_a_name_that_no_store_has_is_refused(self, config):
+        result = run("config", "show", "--config", config, "--store", "dsk")
+
+        assert result.status == 2
+        assert "did you mean disk?" in result.err
+
+    def test_one_that_is_left_aside_is_none(self):
+        result = done("config", "show", "--config", "/dev/null")
+
+        assert "there is no configuration" in result.err
+
+    def test_what_a_store_keeps_is_told_of_jobs_that_are_stored_there(self, config):
+        text = "{url: /mnt/offsite, keep: {daily: 30}}"
+        config.write_text(TEXT.replace("{url: /mnt/offsite}", text))
+        parts = shown("--config", config)
+
+        assert ["keep in offsite", "daily 30", f"{config}:5"] in parts["job shop"]
+        assert not [row for row in parts["job wiki"] if row[0].startswith("keep in")]
 
     def test_options_win_over_variables_and_these_over_files(self, config, monkeypatch, tmp_path):
         monkeypatch.delenv("AUTO_BACKUP_STORE")
@@ -299,6 +332,8 @@ class TestReference:
         ("sftp://ann:geheim@host:22/x@y", "sftp://ann:***@host:22/x@y"),
         ("https://:a@b@host", "https://:***@host"),
         ("s3://b/x?region=eu&secret_key=a/b&x=1", "s3://b/x?region=eu&secret_key=***&x=1"),
+        ("s3://AKIA:a/b+c?d@bucket/x", "s3://AKIA:***@bucket/x"),
+        ("sftp://host:22/x@y", "sftp://host:22/x@y"),
         ("/mnt/a:b@c", "/mnt/a:b@c"),
     ],
 )

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.cli import done, run
+from tests.cli import COMMAND, done, environment, load_all, run
+from tests.processes import wait_until
 
 
 @pytest.fixture
@@ -57,6 +62,11 @@ def no_host_from_the_environment(monkeypatch):
 
 def stored(store):
     return sorted(path.name.split("-")[0] for path in store.rglob("*.enc"))
+
+
+def stored_live(store):
+    """Return the snapshots in ``store`` that do not lie in the trash."""
+    return [one for one in store.rglob("*.enc") if not one.with_name(one.name + ".trash").exists()]
 
 
 class TestRunningJobs:
@@ -111,6 +121,45 @@ class TestRunningJobs:
 
         assert [(one["job"], one["exit_status"]) for one in told] == [("shop", 0), ("etc", 0)]
 
+    def test_a_store_of_the_environment_wins_over_those_of_the_job(
+        self, sources, configure, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("AUTO_BACKUP_STORE", str(tmp_path / "usb"))
+        done("--config", configure(), "--now", "etc")
+
+        assert stored(tmp_path / "usb" / "web1") == ["etc"]
+        assert not (tmp_path / "disk").exists()
+
+    def test_recipients_of_the_environment_win_over_those_of_the_job(
+        self, sources, configure, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("AUTO_BACKUP_RECIPIENTS", str(tmp_path / "said-by-the-environment"))
+        config = configure(
+            jobs={"etc": {"sources": [str(tmp_path / "etc")], "recipients": "/said/by/the/job"}}
+        )
+
+        assert "said-by-the-environment" in run("--config", config, "--now", "etc").err
+
+    def test_jobs_that_are_named_in_two_ways_are_refused(self, sources, configure, tmp_path):
+        result = run("--config", configure(), "--now", "etc", "--job", "shop")
+
+        assert result.status == 2
+        assert "--now etc shop" in result.err
+        assert not (tmp_path / "disk").exists()
+
+    def test_a_store_that_a_job_names_by_its_path_is_read_where_none_is_named(
+        self, sources, configure, tmp_path
+    ):
+        job = {"sources": [str(tmp_path / "etc")], "stores": str(tmp_path / "own")}
+        config = configure()
+        config.write_text(json.dumps({"version": 1, "host": "web1", "jobs": {"etc": job}}))
+        result = done("--config", config, "--now")
+
+        assert "no --store given" not in result.err
+        assert [one["job"] for one in done("--config", config, "snapshots", "--json").json] == [
+            "etc"
+        ]
+
     def test_a_job_and_a_source_contradict_each_other(self, sources, configure):
         result = run("--config", configure(), "--now", "shop", "--source", sources / "etc")
 
@@ -147,6 +196,42 @@ class TestJobsThatFail:
 
         assert "www" in told[0]["error"]
         assert [one["exit_status"] for one in told] == [1, 0]
+
+    def test_a_call_that_is_interrupted_tells_in_json_what_is_done(
+        self, sources, configure, tmp_path
+    ):
+        big = tmp_path / "big"
+        big.mkdir()
+        for number in range(4):
+            (big / f"{number}").write_bytes(os.urandom(16_000_000))
+        jobs = {"last": {"sources": [str(big)], "compression": "xz", "workers": 1, "level": 9}}
+        log = tmp_path / "log"
+        command = [*COMMAND, "--config", configure(jobs=jobs), "--now", "--json", "--log-file", log]
+        with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as process:
+            wait_until(lambda: log.exists() and '"job":"last"' in log.read_text())
+            process.send_signal(signal.SIGINT)
+            out = process.communicate()[0]
+
+        assert process.returncode == 130
+        assert [one["job"] for one in json.loads(out)] == ["shop", "etc"]
+
+    def test_an_output_that_cannot_be_written_stops_none(self, sources, configure, tmp_path):
+        command = [*COMMAND, "--config", configure(), "--now"]
+        unbuffered = environment() | {"PYTHONUNBUFFERED": "1"}
+        with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+            result = subprocess.run(
+                command, env=unbuffered, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+
+        assert result.returncode == 1
+        assert "cannot write to standard output" in result.stderr
+        assert stored(tmp_path / "disk" / "web1") == ["etc", "shop"]
+
+    def test_a_host_that_cannot_be_one_is_told_once(self, sources, configure):
+        result = run("--config", configure(), "--now", "--host", "a b")
+
+        assert result.status == 2
+        assert result.err.count("cannot be the name of a host") == 1
 
     def test_an_unknown_job_is_refused_with_a_suggestion_before_any_is_run(
         self, sources, configure, tmp_path
@@ -220,6 +305,69 @@ class TestKeeping:
         }
         assert kept == {"disk": 3, "second": 1}
 
+    def test_a_store_that_keeps_all_does_so_whatever_the_job_says(
+        self, sources, configure, tmp_path
+    ):
+        stores = {"disk": {"url": str(tmp_path / "disk"), "keep": {}}}
+        config = configure(stores=stores, defaults={"keep": {"last": 1}, "stores": ["disk"]})
+        for _ in range(3):
+            done("--config", config, "--now", "etc")
+
+        assert done("--config", config, "rotate", "--json").json[0]["trashed"] == []
+        assert len(stored_live(tmp_path / "disk")) == 3
+
+    def test_what_a_job_says_counts_in_its_own_stores_alone(self, sources, configure, tmp_path):
+        config = configure(defaults={"keep": {"last": 1}})
+        for _ in range(2):
+            done("--config", config, "--now", "etc", "--store", tmp_path / "usb")
+
+        told = done("--config", config, "rotate", "--store", tmp_path / "usb", "--json").json
+
+        assert [one["trashed"] for one in told] == [[]]
+        assert len(stored_live(tmp_path / "usb")) == 2
+
+    def test_another_host_that_an_option_names_is_not_rotated(self, sources, configure, tmp_path):
+        config = configure(defaults={"keep": {"last": 1}})
+        for _ in range(2):
+            result = done("--config", config, "--now", "etc", "--host", "web2")
+
+        assert "etc is not rotated: what to keep is said of web1, this host" in result.err
+        assert len(stored_live(tmp_path / "disk" / "web2")) == 2
+
+    def test_a_store_without_the_new_snapshot_is_not_rotated(self, sources, configure, tmp_path):
+        config = configure(defaults={"keep": {"last": 1}})
+        for _ in range(2):
+            done("--config", config, "--now", "shop")
+        (tmp_path / "second").rename(tmp_path / "away")
+        (tmp_path / "second").write_text("no directory")
+        result = run("--config", config, "--now", "shop", "--json")
+
+        assert result.status == 14
+        assert result.err.count("error:") == 1
+        [rotated] = result.json[0]["rotated"]
+        assert rotated["store"] == (tmp_path / "disk").as_uri()
+
+    def test_errors_of_the_source_push_out_no_snapshot_that_has_none(self, open_dir, as_nobody):
+        (open_dir / "tree").mkdir()
+        (open_dir / "tree" / "file").write_text("what matters")
+        job = {"sources": [str(open_dir / "tree")], "stores": str(open_dir / "store")}
+        config = open_dir / "config.json"
+        config.write_text(json.dumps({"version": 1, "jobs": {"etc": job | {"keep": {"last": 1}}}}))
+        options = [f"--config={config}", f"--key-file={open_dir / 'key'}"]
+        options.append(f"--state-dir={open_dir / 'state'}")
+        load_all()
+
+        with as_nobody():
+            done("key", "new", *options)
+            whole = done("--now", "--json", *options).json[0]["files"][0]
+        (open_dir / "tree" / "file").chmod(0)
+        with as_nobody():
+            statuses = [run("--now", *options).status for _ in range(3)]
+
+        assert statuses == [3, 3, 3]
+        assert {Path(whole)} < set(stored_live(open_dir / "store"))
+        assert len(stored_live(open_dir / "store")) == 2
+
     def test_without_keep_nothing_is_ever_deleted(self, sources, configure, tmp_path):
         config = configure()
         for _ in range(3):
@@ -258,6 +406,23 @@ class TestWhatTheConfigurationSaysElsewhere:
 
         assert [one["job"] for one in by_name] == ["shop"]
 
+    def test_a_name_that_no_store_has_is_refused_with_a_suggestion(self, sources, configure):
+        result = run("--config", configure(), "snapshots", "--store", "disc")
+
+        assert result.status == 2
+        assert "there is no store 'disc'; did you mean disk?" in result.err
+        assert "./disc" in result.err
+
+    def test_a_directory_that_is_here_needs_no_name(
+        self, sources, configure, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "old").mkdir()
+
+        result = done("--config", configure(), "snapshots", "--store", "old")
+
+        assert f"there is no snapshot in {tmp_path}/old" in result.err
+
     def test_the_first_of_the_stores_is_read_where_none_is_named(self, sources, configure):
         config = configure()
         done("--config", config, "--now", "etc")
@@ -279,6 +444,20 @@ class TestWhatTheConfigurationSaysElsewhere:
 
         assert done("--config", config, "verify").status == 0
 
+    def test_no_key_is_made_for_an_empty_store_where_another_one_has_snapshots(
+        self, sources, configure, tmp_path, monkeypatch
+    ):
+        config = configure()
+        done("--config", config, "--now", "etc")
+        monkeypatch.delenv("AUTO_BACKUP_KEY_FILE")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new"))
+        jobs = {"new": {"sources": [str(tmp_path / "etc")], "stores": "second"}}
+        result = run("--config", configure(jobs=jobs), "--now", "new")
+
+        assert result.status == 12
+        assert f"{tmp_path}/disk holds snapshots that need one" in result.err
+        assert not (tmp_path / "new").exists()
+
     def test_a_broken_one_stops_a_command_that_needs_it_and_no_other(
         self, sources, configure, tmp_path, key_file
     ):
@@ -297,6 +476,14 @@ class TestWhatTheConfigurationSaysElsewhere:
 
 
 class TestWhy:
+    def test_the_line_is_found_of_a_job_with_a_dot_in_its_name(self, sources, configure, tmp_path):
+        jobs = {"my.job": {"sources": [str(tmp_path / "etc")], "exclude": "*.log"}}
+        config = configure(jobs=jobs)
+
+        result = done("--config", config, "why", tmp_path / "etc/hosts.log", "--job", "my.job")
+
+        assert f'excluded by {config}:1 "*.log"' in result.out
+
     def test_without_a_source_the_jobs_are_asked(self, sources, configure, tmp_path):
         config = configure()
 
@@ -306,6 +493,15 @@ class TestWhy:
             f'shop: {tmp_path}/www/error.log: not saved: excluded by {config}:1 "*.log"',
             f"etc: {tmp_path}/www/error.log: not saved: not below any source",
         ]
+
+    def test_a_job_that_cannot_be_run_does_not_hide_the_others(self, sources, configure, tmp_path):
+        shutil.rmtree(tmp_path / "www")
+
+        result = run("--config", configure(), "why", tmp_path / "etc" / "passwd")
+
+        assert result.status == 1
+        assert "job shop cannot be run" in result.err
+        assert result.lines == [f"etc: {tmp_path}/etc/passwd: saved"]
 
     def test_a_job_can_be_named(self, sources, configure, tmp_path):
         config = configure()

@@ -115,6 +115,14 @@ class TestValues:
             "3: defaults.stores[0]: there is no store 'offsit'; did you mean offsite?"
         ]
 
+    def test_two_names_of_one_place_are_refused(self, problems, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "disk")
+        stores = f"a: {{url: {tmp_path}/disk}}, b: {{url: file://{tmp_path}/link}}"
+
+        assert problems(f"version: 1\nstores: {{{stores}}}") == [
+            "2: stores.b.url: it is the same place as the store a: one name is enough"
+        ]
+
     def test_with_several_stores_a_job_has_to_say_which(self, problems):
         text = "version: 1\nstores: {a: {url: /a}, b: {url: /b}}\njobs: {x: {sources: [/x]}}"
 
@@ -241,7 +249,10 @@ class TestAllAtOnce:
                 " key_file, recipients, stores, version"
             ),
         ]
-        assert hint == "auto-backup: hint: 'auto-backup config validate' checks it again"
+        assert hint == (
+            "auto-backup: hint: 'auto-backup config validate' checks it again;"
+            " --config /dev/null leaves it aside"
+        )
 
     def test_one_stands_in_the_first_line(self, tmp_path):
         path = tmp_path / "config.yaml"

@@ -12,6 +12,7 @@ from backup.config.models import Configuration, Source, Work
 from backup.config.reading import load_configuration
 from backup.errors import ConfigError
 from backup.retention import RetentionPolicy
+from backup.wiring import Settings
 from tests.checkout import ROOT
 
 SMALL = "version: 1\njobs:\n  etc: {sources: [/etc]}\n"
@@ -286,6 +287,16 @@ class TestWhoMayChangeIt:
 
         with as_nobody():
             assert refused(path) == f"{path}: it cannot be read: Permission denied"
+
+
+def test_a_file_of_conf_d_that_is_changed_in_place_counts_in_the_same_process(write):
+    settings = Settings(config=write("version: 1\n"))
+    part = write("jobs: {a: {sources: [/a]}}", "conf.d/part.yaml")
+    first = settings.configuration()
+    part.write_text("jobs: {b: {sources: [/b]}}")
+    os.utime(part, ns=(1, 1))
+
+    assert (list(first.jobs), list(settings.configuration().jobs)) == (["a"], ["b"])
 
 
 class TestExamples:

@@ -136,6 +136,11 @@ class TestTasks:
         )
         assert [one.name for one in found if one.name.startswith("rotate")] == ["rotate/a/shop"]
 
+    def test_a_store_that_keeps_all_is_not_rotated_whatever_the_job_says(self):
+        found = tasks(stores={"disk": {"url": "/d", "keep": {}}}, keep={"last": 1})
+
+        assert not [name for name in found if name.startswith("rotate")]
+
     def test_nothing_is_verified_where_that_is_said(self):
         found = tasks(verify={"checksum": "never", "content": "never"})
 

@@ -30,7 +30,32 @@ from backup.snapshot.recipients import (
     PassphraseIdentity,
     PassphraseRecipient,
 )
+from backup.storage.memory import MemoryStorage
+from backup.wiring import Settings
 from tests.conftest import NOBODY
+
+
+class QuickerElsewhere(MemoryStorage):
+    """A store; while it is looked at, another run makes the key."""
+
+    def __init__(self, path):
+        super().__init__()
+        self._path = path
+
+    def list_files(self, prefix=""):
+        create_key_file(self._path)
+        return super().list_files(prefix)
+
+
+def test_a_key_that_another_run_has_made_meanwhile_is_used(monkeypatch, tmp_path):
+    monkeypatch.delenv("AUTO_BACKUP_KEY_FILE")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings = Settings()
+
+    key, is_new = settings.load_or_create_key([QuickerElsewhere(settings.key_path())])
+
+    assert not is_new
+    assert key.id == load_key_file(settings.key_path()).id
 
 
 @pytest.fixture

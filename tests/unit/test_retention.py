@@ -426,6 +426,16 @@ class TestFloors:
             everything[i] for i in (4, 7, 8)
         )
 
+    def test_the_newest_without_errors_stays_whatever_could_not_be_read_since(self):
+        first, second, *later = daily(6)
+        everything = [first, second, *(snapshot(one.time, one.sequence, has_errors=True)
+                                       for one in later)]  # fmt: skip
+
+        decided = plan(RetentionPolicy(last=2), everything)
+
+        assert decided.deletions == (first.name, *names(later[:2]))
+        assert decided.decisions[1].reason == "newest without errors"
+
     def test_what_a_kept_one_refers_to_becomes_a_pack(self):
         base, middle, last = daily(3)
         last = snapshot(last.time, 3, refers_to=(base.id,))
