@@ -35,6 +35,8 @@ jobs:
   hand: {{sources: [{top}/source], verify: {{checksum: never, content: never}}}}
 """
 
+THE_REAL_ONE = backup.tasks.this_program
+
 # Notes that it ran, and with what; ends as a file says.
 STAND_IN = """
 import pathlib, sys, time
@@ -278,11 +280,7 @@ class TestRunDue:
 class TestTheRealCommand:
     @pytest.fixture(autouse=True)
     def _real(self, top, monkeypatch, key_file):
-        monkeypatch.undo()
-        monkeypatch.setenv("AUTO_BACKUP_CONFIG", str(top / "config.yaml"))
-        monkeypatch.setenv("AUTO_BACKUP_KEY_FILE", str(key_file))
-        monkeypatch.setenv("AUTO_BACKUP_STATE_DIR", str(top / "state"))
-        monkeypatch.setenv("AUTO_BACKUP_HOST", "testhost")
+        monkeypatch.setattr(backup.tasks, "this_program", THE_REAL_ONE)
         (top / "source" / "file").write_text("content")
 
     def test_it_verifies_and_rotates(self, top):
@@ -301,6 +299,19 @@ class TestTheRealCommand:
         assert path.parent == top / "store" / "testhost" / "shop"
         assert done("schedule", "run", "shop", "-q").lines == []
         assert listed()["shop"]["last_done"] is not None
+
+    def test_a_host_that_only_writes_runs_what_it_can(self, top, key_file, monkeypatch):
+        key_file.unlink()
+        monkeypatch.delenv("AUTO_BACKUP_KEY_FILE")
+        done("--identity", top / "identity", "key", "new", "--public")
+        monkeypatch.setenv("AUTO_BACKUP_RECIPIENTS", str(top / "identity.pub"))
+
+        assert done("schedule", "run", "--due").lines == ["shop: done"]
+        assert "SHA-256" in done("schedule", "run", "verify/disk/shop").out
+        result = done("schedule", "list", "--json")
+        names = [one["job"] for one in result.json if one["job"].endswith(("/shop", "/content"))]
+        assert names == ["verify/disk/shop"]
+        assert "another one has to rotate and verify them" in done("schedule", "list").err
 
     def test_where_there_is_no_snapshot_yet_that_is_no_failure(self, top):
         result = run("schedule", "run", "verify/disk/shop")
