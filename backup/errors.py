@@ -17,6 +17,7 @@ Rules:
     ├── CatalogError                   1   the local catalog cannot be used
     ├── RunStateError                  1   what is known of this machine's runs cannot be used
     ├── WorkerError                    1   a worker process was killed, or has failed
+    ├── DaemonError                    1   the daemon does not do what it is asked for
     ├── SnapshotNotFoundError         10
     ├── LockedError                   11
     ├── SecretKeyError                12
@@ -105,6 +106,10 @@ class RunStateError(BackupError):
 
 class WorkerError(BackupError):
     """A process that works for this one was killed twice, or has failed."""
+
+
+class DaemonError(BackupError):
+    """The daemon does not answer, or has ended meanwhile."""
 
 
 class SnapshotNotFoundError(BackupError):
