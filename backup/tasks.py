@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 from backup.conditions import NO_CONDITIONS, Conditions
 from backup.config.keeping import keep_rules
 from backup.config.models import Configuration, Job, Store
 from backup.config.scheduling import CHECKS
+from backup.environment import default_store_dir, variable
 from backup.errors import ConfigError
+from backup.health import Watched
+from backup.health.judging import levels
 from backup.pool.starting import find_python, import_path
 from backup.retention import RetentionPolicy
 from backup.running import RETRY, CommandWork, Task
 from backup.running.task import Begin
+from backup.storage import open_storage
 from backup.triggers import Retry, Trigger, every
 
 _NOTHING_THERE = 10
@@ -109,6 +114,46 @@ def places_of(configuration: Configuration, job: str, host: str) -> Iterator[Pla
         yield Place(job, work, name, configuration.store(name), host)
     if not configuration.stores_of(job):
         yield Place(job, work, _DEFAULT_STORE, None, host)
+
+
+def watched_of(
+    configuration: Configuration, host: str, *, only_writes: bool = False
+) -> list[Watched]:
+    """Return the jobs of a configuration, with what it takes for each of them to be well.
+
+    Args:
+        configuration: The configuration.
+        host: This machine's name in the stores.
+        only_writes: As ``tasks_of`` has it.
+    """
+    found = []
+    for name in configuration.jobs:
+        places = list(places_of(configuration, name, host))
+        checks = configuration.job(name).verify or CHECKS
+        found.append(
+            Watched(
+                name,
+                _urls(places),
+                levels(checks, is_readable=not only_writes),
+                keeps_all=not any(one.keep() for one in places),
+            )
+        )
+    return found
+
+
+def _urls(places: Sequence[Place]) -> dict[str, str]:
+    """Return the URLs of stores by their names; one that the environment names stands for all."""
+    given = variable("STORE")
+    if given:
+        return {given: _url(given)}
+    return {
+        one.name: _url(str(default_store_dir()) if one.store is None else one.store.url)
+        for one in places
+    }
+
+
+def _url(said: str) -> str:
+    return open_storage(said if "://" in said else Path(said).expanduser()).url
 
 
 def _job(name: str, work: Job, program: Program) -> Task:

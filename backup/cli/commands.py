@@ -26,6 +26,8 @@ _MODULES = {
     "config": "config_commands",
     "key": "key_commands",
     "schedule": "schedule_commands",
+    "status": "status",
+    "history": "status",
 }
 
 

@@ -9,7 +9,8 @@ auto-backup: encrypted snapshots that are proven to be restorable
   auto-backup restore latest --target /tmp/back   get it back
 
 take      backup       take a snapshot of --source PATH..., or run jobs
-look      snapshots    list the snapshots of a store
+look      status       how each job is, and why
+          snapshots    list the snapshots of a store
           ls           list what a snapshot holds
           cat          write one file of a snapshot to standard output
           find         which snapshots hold a file, and when it changed
@@ -18,7 +19,6 @@ get back  restore      restore a snapshot, or some paths of it
           decrypt      write a snapshot's plain archive: | tar xJ
 prove     verify       read snapshots back and compare every digest
 keep      rotate       put into the trash what --keep does not keep
-          undelete     bring snapshots back out of the trash
 set up    key          new, show, list, add...: keys and who can open what
 
 'help all' tells all commands, 'COMMAND --help' the options of one. All take
@@ -41,6 +41,8 @@ look
   diff SNAPSHOT        what changed to another SNAPSHOT, or since (--source)
   stats                how much there is, and what takes the room
   why PATH             whether a path would be saved, and by which rule
+  status [JOB]         how each job is, and why; --check: for monitoring
+  history [JOB]        runs: when, how long, what became of them
 get back
   restore SNAPSHOT     restore a snapshot, or some paths of it
   decrypt SNAPSHOT     write a snapshot's plain archive: | tar xJ

@@ -20,8 +20,9 @@ _MINUTE = 60
 _HOUR = 3600
 _DAY = 86_400
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_WHOLE = {"id", "time", "entries", "size", "purged from", "newest", "oldest"}
+_WHOLE = {"id", "time", "started", "entries", "size", "purged from", "newest", "oldest", "state"}
 _NUMBERS = {"entries", "size"}
+_BAD = ("damaged", "error", "not well", "failed", "timed out")
 _GAP = 2
 _HIDDEN_BYTES = 0xDC00
 _FIRST_HIDDEN_BYTE = 0x80
@@ -234,6 +235,6 @@ def _draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _style(cell: str) -> str:
-    if cell in {"ok", "holds"}:
+    if cell in {"ok", "holds", "done"}:
         return "green"
-    return "bold red" if cell.startswith(("damaged", "error")) else ""
+    return "bold red" if cell.startswith(_BAD) else ""
