@@ -12,29 +12,39 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
+from backup.environment import environment_of_foreign, environment_of_run
 from backup.errors import WorkerError
 from backup.pool.starting import find_python
+from backup.reporting import OnReport, Reports, Told, name_of_pipe
 
-# Between fork and the command: the kernel is asked to end it together with who waits for it. A
-# function for subprocess to call there could deadlock, as this process has threads.
+# Between fork and the command: the kernel is asked to end it together with who waits for it, and
+# what this process makes of signals is undone. A function for subprocess to call there could
+# deadlock, as this process has threads. PR_SET_PDEATHSIG is 1, PR_CAP_AMBIENT_CLEAR_ALL is 47, 4.
 _LAUNCH = """\
 import ctypes, os, signal, sys
-zero = ctypes.c_ulong(0)
-ctypes.CDLL(None).prctl(1, ctypes.c_ulong(signal.SIGTERM), zero, zero, zero)
-if os.getppid() != int(sys.argv[1]):
+parent, foreign, *command = sys.argv[1:]
+prctl, zero = ctypes.CDLL(None).prctl, ctypes.c_ulong(0)
+prctl(1, ctypes.c_ulong(signal.SIGKILL if foreign == "1" else signal.SIGTERM), zero, zero, zero)
+if os.getppid() != int(parent):
     os._exit(143)
+if foreign == "1":
+    prctl(47, ctypes.c_ulong(4), zero, zero, zero)
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    signal.signal(number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 try:
-    os.execvp(sys.argv[2], sys.argv[2:])
+    os.execvp(command[0], command)
 except OSError as error:
-    os.write(2, f"cannot start {sys.argv[2]}: {error.strerror}\\n".encode())
+    os.write(2, f"cannot start {command[0]}: {error.strerror}\\n".encode())
     os._exit(127)
 """
 NOT_STARTED = 127
-_GRACE = 10.0
+GRACE = 10.0
+_REPORTS = 3
 _PATIENCE = 5.0
 _AFTERWARDS = 0.5
 _BLOCK = 65536
@@ -47,7 +57,7 @@ OnOutput = Callable[[int, bytes], object]
 class ChildEnd(NamedTuple):
     """How a process ended; ``status`` is negative for a signal, ``None`` while it is not gone.
 
-    ``out`` and ``err`` are the last of what it wrote.
+    ``out`` and ``err`` are the last of what it wrote, ``details`` what it reported of itself.
     """
 
     status: int | None
@@ -55,6 +65,7 @@ class ChildEnd(NamedTuple):
     err: bytes
     timed_out: bool = False
     stopped: bool = False
+    details: Mapping[str, Told] = {}
 
     @property
     def is_gone(self) -> bool:
@@ -66,17 +77,22 @@ class _Ears:
     """Hears what a process writes, that it has ended, and that it shall end; without ever waiting.
 
     ``tails`` has the last of what it wrote to its standard output (1) and standard error (2).
+
+    Args:
+        streams: Descriptors of what it writes, by their numbers.
+        others: Descriptors of what else may happen.
+        on_output: Is told what it writes, behind the stream's number.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], others: Sequence[int]) -> None:
+    def __init__(
+        self, streams: Mapping[int, int], others: Sequence[int], on_output: OnOutput
+    ) -> None:
         self.tails = {1: bytearray(), 2: bytearray()}
-        self.on_output: OnOutput | None = None
-        self._numbers: dict[int, int] = {}
+        self._on_output = on_output
+        self._numbers = {stream: number for number, stream in streams.items()}
         self._poll = select.poll()
-        for number, stream in ((1, process.stdout), (2, process.stderr)):
-            if stream is not None:
-                os.set_blocking(stream.fileno(), False)
-                self._numbers[stream.fileno()] = number
+        for one in self._numbers:
+            os.set_blocking(one, False)
         for one in (*self._numbers, *others):
             self._poll.register(one, select.POLLIN)
 
@@ -106,11 +122,10 @@ class _Ears:
             self._poll.unregister(stream)
             del self._numbers[stream]
             return
-        tail = self.tails[number]
-        tail += block
-        del tail[:-_KEPT]
-        if self.on_output is not None:
-            self.on_output(number, block)
+        if number in self.tails:
+            self.tails[number] += block
+            del self.tails[number][:-_KEPT]
+        self._on_output(number, block)
 
 
 class ChildRun:
@@ -123,6 +138,9 @@ class ChildRun:
         patience: How many seconds a killed process is waited for.
         held: Descriptors that the process keeps, for example of locks.
         on_output: Is told what it writes, as it comes.
+        on_report: Is told how far it has come, where it is a command of ours.
+        is_foreign: Whether it is none of ours: it gets a clean environment, no ambient
+            capabilities, and nowhere to report to.
     """
 
     def __init__(
@@ -130,31 +148,42 @@ class ChildRun:
         command: Sequence[str],
         *,
         timeout: float | None = None,
-        grace: float = _GRACE,
+        grace: float = GRACE,
         patience: float = _PATIENCE,
         held: Sequence[int] = (),
         on_output: OnOutput | None = None,
+        on_report: OnReport | None = None,
+        is_foreign: bool = False,
     ) -> None:
         self._command = list(command)
         self._timeout = timeout
         self._held = tuple(held)
-        self._steps = [(signal.SIGTERM, grace), (signal.SIGKILL, patience)]
+        self._grace = grace
+        self._patience = patience
         self._sent: list[signal.Signals] = []
         self._on_output = on_output
+        self._on_report = on_report
+        self._is_foreign = is_foreign
+        self._reports = Reports()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._wish: int | None = None
-        self._timed_out = self._stopped = False
+        self._kill_at: float | None = None
+        self._timed_out = False
 
     @property
     def pid(self) -> int | None:
         """The id of the process, and of its group; ``None`` before it has been started."""
         return None if self._process is None else self._process.pid
 
-    def stop(self) -> None:
-        """Ask the process to end, from any thread: SIGTERM, and SIGKILL when the grace is over."""
+    def stop(self, grace: float | None = None) -> None:
+        """Ask the process to end, from any thread: SIGTERM, and SIGKILL after ``grace`` seconds.
+
+        The earliest SIGKILL that was ever asked for counts.
+        """
+        due = time.monotonic() + (self._grace if grace is None else grace)
         with self._lock:
-            self._stopped = True
+            self._kill_at = due if self._kill_at is None else min(due, self._kill_at)
             if self._wish is not None:
                 os.eventfd_write(self._wish, 1)
 
@@ -169,66 +198,101 @@ class ChildRun:
             WorkerError: No process can be started.
         """
         try:
-            with self._lock:
-                self._wish = os.eventfd(int(self._stopped))
-            process = self._process = self._start()
-            ears = self._attend(process, self._wish)
+            with ExitStack() as closing:
+                ears = self._run(closing)
         except OSError as error:
             reason = error.strerror or error
             raise WorkerError(f"cannot start {self._command[0]}: {reason}") from error
-        finally:
-            self._close()
+        status = None if self._process is None else self._process.poll()
         out, err = bytes(ears.tails[1]), bytes(ears.tails[2])
-        return ChildEnd(process.poll(), out, err, self._timed_out, self._stopped)
+        stopped = self._kill_at is not None
+        return ChildEnd(status, out, err, self._timed_out, stopped, self._reports.details)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        launch = [find_python(), "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
-        return subprocess.Popen(
-            [*launch, *self._command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=self._held,
-            bufsize=0,
-        )
+    def _run(self, closing: ExitStack) -> _Ears:
+        with self._lock:
+            wish = self._wish = os.eventfd(int(self._kill_at is not None))
+        closing.callback(self._close_wish)
+        streams: dict[int, int] = {}
+        process = self._process = self._start(streams, closing)
+        try:
+            ended = os.pidfd_open(process.pid)
+        except OSError:  # nobody could attend to it
+            _signal(process.pid, signal.SIGKILL)
+            raise
+        closing.callback(os.close, ended)
+        for number, stream in ((1, process.stdout), (2, process.stderr)):
+            if stream is not None:
+                closing.callback(stream.close)
+                streams[number] = stream.fileno()
+        ears = _Ears(streams, [ended, wish], self._hear)
+        self._attend(ears, process.pid, ended, wish)
+        return ears
 
-    def _close(self) -> None:
+    def _start(self, streams: dict[int, int], closing: ExitStack) -> subprocess.Popen[bytes]:
+        """Start the process; add the stream of its reports to ``streams``."""
+        foreign = str(int(self._is_foreign))
+        launch = [find_python(), "-I", "-S", "-c", _LAUNCH, str(os.getpid()), foreign]
+        held, environment = self._held, environment_of_foreign()
+        with ExitStack() as started:
+            if not self._is_foreign:
+                streams[_REPORTS], theirs = os.pipe()
+                closing.callback(os.close, streams[_REPORTS])
+                started.callback(os.close, theirs)
+                held, environment = (*held, theirs), environment_of_run(name_of_pipe(theirs))
+            return subprocess.Popen(
+                [*launch, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=held,
+                env=environment,
+                bufsize=0,
+            )
+
+    def _close_wish(self) -> None:
         with self._lock:
             if self._wish is not None:
                 os.close(self._wish)
                 self._wish = None
-        for stream in (self._process.stdout, self._process.stderr) if self._process else ():
-            if stream is not None:
-                stream.close()
 
-    def _attend(self, process: subprocess.Popen[bytes], wish: int) -> _Ears:
+    def _hear(self, number: int, block: bytes) -> None:
+        if number == _REPORTS:
+            if self._reports.feed(block) and self._on_report and self._reports.last:
+                self._on_report(self._reports.last)
+        elif self._on_output is not None:
+            self._on_output(number, block)
+
+    def _attend(self, ears: _Ears, process: int, ended: int, wish: int) -> None:
         """Hear a process until it has ended or has to be given up."""
         due = None if self._timeout is None else time.monotonic() + self._timeout
-        ended = os.pidfd_open(process.pid)
-        try:
-            ears = _Ears(process, [ended, wish])
-            ears.on_output = self._on_output
-            while ended not in (ready := ears.listen(due)):
-                is_wished = wish in ready and bool(os.eventfd_read(wish)) and not self._sent
-                if is_wished or (due is not None and time.monotonic() >= due):
-                    self._timed_out = self._timed_out or not (is_wished or self._stopped)
-                    if len(self._sent) == len(self._steps):
-                        return ears
-                    due = time.monotonic() + self._send(process.pid)
-            if self._sent:
-                _signal(process.pid, signal.SIGKILL)  # what it left, while its id is not free
-            ears.listen_to_the_end([ended, wish])
-            return ears
-        finally:
-            os.close(ended)
+        while ended not in (ready := ears.listen(due)):
+            now = time.monotonic()
+            if wish in ready and os.eventfd_read(wish):
+                due = self._wished_end(process, due)
+            elif due is not None and now >= due:
+                self._timed_out = self._timed_out or self._kill_at is None
+                if signal.SIGKILL in self._sent:
+                    return
+                due = now + self._send(process)
+        if self._sent:
+            _signal(process, signal.SIGKILL)  # what it left, while its id is not free
+        ears.listen_to_the_end([ended, wish])
+
+    def _wished_end(self, group: int, due: float | None) -> float | None:
+        """Ask for the end where that has not been done; return when the next step is due."""
+        if not self._sent:
+            self._send(group)
+            return self._kill_at
+        ends = [one for one in (due, self._kill_at) if one is not None]
+        return due if signal.SIGKILL in self._sent else min(ends)
 
     def _send(self, group: int) -> float:
         """Send the next signal; return for how many seconds to wait then."""
-        number, wait = self._steps[len(self._sent)]
+        number = signal.SIGKILL if self._sent else signal.SIGTERM
         self._sent.append(number)
         _signal(group, number)
-        return wait
+        return self._patience if number is signal.SIGKILL else self._grace
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -82,21 +83,71 @@ def reason_against(conditions: Conditions, around: Surroundings = SURROUNDINGS) 
 
     It can take as long as a name server, a mount or a command takes: ask on a thread of its own.
     """
-    return next(_reasons(conditions, around), None)
+    return Asker(around)(conditions)
 
 
-def _reasons(conditions: Conditions, around: Surroundings) -> Iterator[str]:
-    """Yield what speaks against it; what is asked quickly comes first."""
-    if conditions.mains_power and _is_on_battery(around.supplies):
-        yield "not on mains power"
-    for path in conditions.mounted:
-        if not _is_mounted(path, around.mounts):
-            yield f"nothing is mounted on {path}"
-    for address in conditions.reachable:
-        if reason := _cannot_reach(address, around.connecting):
-            yield f"cannot reach {address}: {reason}"
-    if conditions.command and (reason := _cannot_run(conditions.command, around.asking)):
-        yield f"{conditions.command[0]} says no: {reason}"
+class Asker:
+    """Tells as ``reason_against`` does, on any number of threads, until ``stop``."""
+
+    def __init__(self, around: Surroundings = SURROUNDINGS) -> None:
+        self._around = around
+        self._lock = threading.Lock()
+        self._commands: list[ChildRun] = []
+        self._stops = False
+
+    def __call__(self, conditions: Conditions) -> str | None:
+        """Return why a job may not begin now."""
+        return next(self._reasons(conditions), None)
+
+    def stop(self, grace: float) -> None:
+        """End the commands that have been begun, and begin no more; kill after so many seconds."""
+        with self._lock:
+            self._stops = True
+            commands = [*self._commands]
+        for one in commands:
+            one.stop(grace)
+
+    def go_on(self) -> None:
+        """Begin commands again, after ``stop``."""
+        with self._lock:
+            self._stops = False
+
+    def is_busy(self) -> bool:
+        """Tell whether a command is under way."""
+        return bool(self._commands)
+
+    def _reasons(self, conditions: Conditions) -> Iterator[str]:
+        """Yield what speaks against it; what is asked quickly comes first."""
+        around, command = self._around, conditions.command
+        if conditions.mains_power and _is_on_battery(around.supplies):
+            yield "not on mains power"
+        for path in conditions.mounted:
+            if not _is_mounted(path, around.mounts):
+                yield f"nothing is mounted on {path}"
+        for address in conditions.reachable:
+            if reason := _cannot_reach(address, around.connecting):
+                yield f"cannot reach {address}: {reason}"
+        if command and (reason := self._cannot_run(command, around.asking)):
+            yield f"{command[0]} says no: {reason}"
+
+    def _cannot_run(self, command: tuple[str, ...], seconds: float) -> str | None:
+        child = ChildRun(command, timeout=seconds, is_foreign=True)
+        with self._lock:
+            if self._stops:
+                return "it has not been asked"
+            self._commands.append(child)
+        try:
+            end = child.run()
+        except BackupError as error:
+            return error.message
+        finally:
+            with self._lock:
+                self._commands.remove(child)
+        if end.timed_out:
+            return f"no answer in {seconds:g} s"
+        if end.status == NOT_STARTED:
+            return end.err.decode(errors="replace").strip() or "it cannot be started"
+        return f"exit status {end.status}" if end.status else None
 
 
 def _is_on_battery(supplies: Path) -> bool:
@@ -181,18 +232,6 @@ def _cannot_reach(address: str, seconds: float) -> str | None:
     except (OSError, UnicodeError) as error:
         return (getattr(error, "strerror", None) or "it is not a host's name").lower()
     return None
-
-
-def _cannot_run(command: tuple[str, ...], seconds: float) -> str | None:
-    try:
-        end = ChildRun(command, timeout=seconds).run()
-    except BackupError as error:
-        return error.message
-    if end.timed_out:
-        return f"no answer in {seconds:g} s"
-    if end.status == NOT_STARTED:
-        return end.err.decode(errors="replace").strip() or "it cannot be started"
-    return f"exit status {end.status}" if end.status else None
 
 
 def _is_true(value: object) -> bool:

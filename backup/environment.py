@@ -30,6 +30,13 @@ VARIABLES: Mapping[str, str] = {
 """What can be set in the environment or in an ``.env`` file, without its prefix."""
 
 
+# Not for people: how a supervisor tells a run where to report to.
+_REPORTS = "_AUTO_BACKUP_REPORTS"
+# What belongs to the service manager's talk with a supervisor, not with what that starts.
+_OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+_OF_EVERYBODY = frozenset({"PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"})
+
+
 class Default(NamedTuple):
     """What a variable is where the environment does not have it, and where that was said."""
 
@@ -125,3 +132,29 @@ def local_zone(file: Path = Path("/etc/localtime")) -> tzinfo:
 def environment_with(defaults: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment, and ``defaults`` where it says nothing."""
     return {**defaults, **os.environ}
+
+
+def environment_of_run(report: str) -> dict[str, str]:
+    """Return the environment of a run of our own command.
+
+    Args:
+        report: What ``take_report_variable`` shall find there.
+    """
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_SUPERVISOR)
+    }
+    return kept | {_REPORTS: report}
+
+
+def environment_of_foreign() -> dict[str, str]:
+    """Return the environment of a command that is none of ours: nothing in it is confidential."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _OF_EVERYBODY or name.startswith("LC_")
+    }
+
+
+def take_report_variable() -> str | None:
+    """Return where this run is to report to, and let nothing find it that this process starts."""
+    return os.environ.pop(_REPORTS, None)

@@ -21,7 +21,7 @@ from backup.conditions import NO_CONDITIONS, make_conditions
 from backup.environment import host_name, local_zone, state_dir
 from backup.errors import ConfigError, IntegrityError, InvalidArgumentError
 from backup.run_state import RUNS_NAME, Run, RunState
-from backup.running import RETRY, CallWork, Heart, Runner, Task, Turn, Waiting
+from backup.running import RETRY, CallWork, Going, Heart, Runner, Task, Turn, Waiting
 from backup.triggers import Retry, Trigger, make_trigger
 
 if TYPE_CHECKING:
@@ -199,6 +199,10 @@ class Scheduler:
     def running(self) -> list[str]:
         """Return the tasks that run now."""
         return self._runner.running()
+
+    def going(self) -> list[Going]:
+        """Return what is known of the runs that go on."""
+        return self._runner.going()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until nothing runs here; tell whether it came to that."""

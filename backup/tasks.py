@@ -21,7 +21,7 @@ from backup.health import Watched
 from backup.health.judging import levels
 from backup.pool.starting import find_python, import_path
 from backup.retention import RetentionPolicy
-from backup.running import RETRY, CommandWork, Task
+from backup.running import RETRY, STALL_AFTER, CommandWork, Task
 from backup.running.task import Begin
 from backup.storage import open_storage
 from backup.triggers import Retry, Trigger, every
@@ -164,6 +164,7 @@ def _job(name: str, work: Job, program: Program) -> Task:
         apart=name,
         retry=work.retry or RETRY,
         conditions=_conditions(work),
+        stall_after=work.stall_after or STALL_AFTER,
     )
 
 
@@ -189,6 +190,7 @@ def _upkeep(
         retry=_AGAIN,
         conditions=_conditions(place.work),
         is_upkeep=True,
+        stall_after=place.work.stall_after or STALL_AFTER,
     )
 
 

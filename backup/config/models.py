@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from backup.config.keeping import Keep
 from backup.config.problems import did_you_mean
-from backup.config.scheduling import OnlyIf, Retrying, Schedule, Timeout, Verify
+from backup.config.scheduling import OnlyIf, Retrying, Schedule, StallAfter, Timeout, Verify
 from backup.config.values import (
     AbsolutePath,
     AtLeastOne,
@@ -112,6 +112,10 @@ class Work(Model):
         "How to try again what has failed.", without="3 times, after 1, 4 and 16 minutes"
     )
     timeout: Timeout | None = key("How long a run may take.", without="as long as it takes")
+    stall_after: StallAfter | None = key(
+        "After what time without a byte moved a run counts as stalled, which is told.",
+        without="30 minutes",
+    )
     verify: Verify | None = key(
         "How often to verify its snapshots.",
         without="checksum: 1 day, content: 30 days",

@@ -1,4 +1,4 @@
-"""``schedule``, ``only_if``, ``retry``, ``timeout`` and ``verify`` as a configuration has them."""
+"""When jobs run, under which conditions, how long, and how they are verified, as they are said."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ _AS_TEXT = WithJsonSchema({"type": "string", "examples": _EXAMPLES})
 _OR_NEVER = WithJsonSchema({"type": "string", "examples": [*_EXAMPLES, _NEVER]})
 Timeout = Annotated[
     timedelta, _span("timeout"), _AS_TEXT, PlainSerializer(span_text, return_type=str)
+]
+StallAfter = Annotated[
+    timedelta, _span("stall_after"), _AS_TEXT, PlainSerializer(span_text, return_type=str)
 ]
 
 

@@ -9,7 +9,9 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
-Detail = str | int | float | bool | None
+from backup.reporting import Told
+
+Detail = Told
 """What a run may tell of itself: a snapshot's id, bytes."""
 
 

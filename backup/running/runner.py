@@ -10,36 +10,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from backup.child_run import OnOutput
 from backup.clock import Clock, system_clock
-from backup.conditions import NO_CONDITIONS, reason_against
+from backup.conditions import NO_CONDITIONS, Asker
 from backup.errors import BackupError
+from backup.reporting import OnReport
 from backup.run_state import FAILURES, Cause, Claim, JobRuns, Outcome, Run, RunState
+from backup.running.active import Active, Going
 from backup.running.agenda import LOOK_AGAIN, Turn, plan, when_to_retry
 from backup.running.questions import AGAIN, Ask, Questions, Waiting
 from backup.running.task import Task
-from backup.running.work import End, Work
+from backup.running.work import End
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 1800.0
 _MARK_EVERY = 20.0
+_KILLING = 1.5
 
 OnEnd = Callable[[Task, Run], object]
-
-
-@dataclass
-class _Active:
-    """A run that goes on; ``claim`` is its right to do so."""
-
-    task: Task
-    claim: Claim
-    work: Work
-    began: float
-    end: End | None = None
-    is_given_up: bool = False
 
 
 def _ignore(*_: object) -> None:
@@ -74,7 +64,7 @@ class Runner:
         clock: Clock = system_clock,
         most_at_once: int = 2,
         patience: float = _PATIENCE,
-        ask: Ask = reason_against,
+        ask: Ask | None = None,
         ask_again: float = AGAIN,
         wake: Callable[[], object] = _ignore,
         on_end: OnEnd = _ignore,
@@ -90,8 +80,9 @@ class Runner:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._active: dict[str, _Active] = {}
-        self._questions = Questions(ask, self._answered, again=ask_again)
+        self._active: dict[str, Active] = {}
+        self._asker = Asker()
+        self._questions = Questions(ask or self._asker, self._answered, again=ask_again)
         self._marked = float("-inf")
         self._stops = False
 
@@ -102,6 +93,7 @@ class Runner:
             BackupError: The record of runs cannot be used, so nothing more can begin.
         """
         self._settle()
+        self.watch()
         turns, now = self._turns()
         passed = self._questions.passed(turns)
         for turn, waited in passed:
@@ -128,11 +120,22 @@ class Runner:
         with self._lock:
             return sorted(self._active)
 
-    def begin_by_hand(self, task: Task, on_output: OnOutput | None = None) -> Claim | None:
+    def going(self) -> list[Going]:
+        """Return what is known of the runs that go on here, by their names."""
+        return sorted((one.going() for one in self._all()), key=lambda one: one.name)
+
+    def watch(self) -> None:
+        """Log which runs have stalled, and which move again, each once; ``look`` does it too."""
+        for one in self._all():
+            one.watch()
+
+    def begin_by_hand(
+        self, task: Task, on_output: OnOutput | None = None, on_report: OnReport | None = None
+    ) -> Claim | None:
         """Begin a run now, whatever the schedule says; ``None`` if the task runs already."""
         claim = self._state.claim_by_hand(task.name)
         if claim is not None:
-            self._begin(task, claim, on_output)
+            self._begin(Active(task, claim, on_output, on_report))
         return claim
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -141,19 +144,26 @@ class Runner:
             return self._changed.wait_for(lambda: not self._is_busy(), seconds)
 
     def stop(self, seconds: float = 5.0) -> bool:
-        """Begin nothing more, ask all runs to end, and wait; tell whether all of them have."""
+        """Begin nothing more, end all runs, and wait; tell whether all of them have ended.
+
+        Commands are asked to end, and killed in time; functions cannot be ended.
+        """
+        grace = max(seconds - _KILLING, seconds / 2)
         with self._lock:
             self._stops = True
-            active = list(self._active.values())
-        for one in active:
-            one.work.stop()
+        self._asker.stop(grace)
+        for one in self._all():
+            one.work.stop(grace)
         with self._changed:
-            return self._changed.wait_for(lambda: not self._active, seconds)
+            return self._changed.wait_for(
+                lambda: not (self._active or self._asker.is_busy()), seconds
+            )
 
     def go_on(self) -> None:
         """Begin runs again, after ``stop``."""
         with self._lock:
             self._stops = False
+        self._asker.go_on()
 
     def _is_busy(self) -> bool:
         runs = any(not one.is_given_up for one in self._active.values())
@@ -190,7 +200,7 @@ class Runner:
         claim = self._claim(turn)
         if claim is not None:
             self._questions.forget(task.name)
-            self._begin(task, claim)
+            self._begin(Active(task, claim))
 
     def _is_kept_waiting(self, task: Task) -> bool:
         """Tell whether others that run now come first."""
@@ -216,13 +226,14 @@ class Runner:
         if waited.moment is not None and (served is None or served < waited.moment):
             claim = self._state.claim(turn.task.name, waited.moment, after=served)
             if claim is not None:
-                run = claim.finish(Outcome.SKIPPED, reason=waited.reason)
-                self._tell(turn.task, run)
+                self._tell(turn.task, claim.finish(Outcome.SKIPPED, reason=waited.reason))
 
-    def _begin(self, task: Task, claim: Claim, on_output: OnOutput | None = None) -> None:
-        active = _Active(task, claim, task.begin(claim.fileno(), on_output), time.monotonic())
+    def _begin(self, active: Active) -> None:
+        task = active.task
         with self._lock:
             self._active[task.name] = active
+        if self._stops:
+            active.work.stop(0)
         _LOG.info("%s begins", task.name)
         name = f"auto-backup {task.name}"
         thread = threading.Thread(target=self._carry_out, args=(active,), name=name, daemon=True)
@@ -232,10 +243,10 @@ class Runner:
             active.end = End(Outcome.FAILED, "no thread can be started")
             self._conclude(active)
 
-    def _carry_out(self, active: _Active) -> None:
-        active.end = active.work.run()
-        if not active.end.is_gone:
-            _LOG.error("%s: %s", active.task.name, active.end.reason)
+    def _carry_out(self, active: Active) -> None:
+        end = active.carry_out()
+        if not end.is_gone:
+            _LOG.error("%s: %s", active.task.name, end.reason)
             with self._changed:
                 active.is_given_up = True
                 self._changed.notify_all()
@@ -245,13 +256,15 @@ class Runner:
 
     def _settle(self) -> None:
         """Record the ends of processes that are gone at last, and what could not be recorded."""
-        with self._lock:
-            left = [one for one in self._active.values() if one.is_given_up]
-        for one in left:
-            if one.work.is_gone():
+        for one in self._all():
+            if one.is_given_up and one.work.is_gone():
                 self._conclude(one)
 
-    def _conclude(self, active: _Active) -> None:
+    def _all(self) -> list[Active]:
+        with self._lock:
+            return list(self._active.values())
+
+    def _conclude(self, active: Active) -> None:
         """Record the end of a run; where that fails it is tried at the next look."""
         end = active.end or End(Outcome.FAILED)
         try:
@@ -262,9 +275,7 @@ class Runner:
                 retry_at=self._retry_at(active, end),
             )
         except BackupError as error:
-            _LOG.error(
-                "%s: the end of its run is not recorded: %s", active.task.name, error.message
-            )
+            _LOG.error("%s: its end is not recorded: %s", active.task.name, error.message)
             active.is_given_up = True
             return
         self._tell(active.task, run)
@@ -272,7 +283,7 @@ class Runner:
             self._active.pop(active.task.name, None)
             self._changed.notify_all()
 
-    def _retry_at(self, active: _Active, end: End) -> datetime | None:
+    def _retry_at(self, active: Active, end: End) -> datetime | None:
         if end.outcome not in FAILURES or active.claim.moment is None:
             return None
         run, task = active.claim.run, active.task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from backup.child_run import OnOutput
 from backup.conditions import NO_CONDITIONS, Conditions
@@ -11,6 +12,7 @@ from backup.running.work import Work
 from backup.triggers import Retry, Trigger, describe
 
 RETRY = Retry()
+STALL_AFTER = timedelta(minutes=30)
 """What counts where nothing is said of it."""
 
 Begin = Callable[[int | None, OnOutput | None], Work]
@@ -31,6 +33,7 @@ class Task:
         retry: What happens after a failure.
         conditions: What has to hold before it begins.
         is_upkeep: Whether it looks after what jobs store, and is no job itself.
+        stall_after: After what time in which no byte moves a run counts as stalled.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Task:
     retry: Retry = RETRY
     conditions: Conditions = NO_CONDITIONS
     is_upkeep: bool = False
+    stall_after: timedelta = STALL_AFTER
 
     def when(self) -> str:
         """Return when it is due, for people."""

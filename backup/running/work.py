@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 
-from backup.child_run import ChildEnd, ChildRun, OnOutput
+from backup.child_run import GRACE, ChildEnd, ChildRun, OnOutput
 from backup.errors import BackupError
+from backup.reporting import OnReport, Report
 from backup.run_state import Outcome
 from backup.run_state.records import Detail
 from backup.triggers import span_text
@@ -30,11 +31,19 @@ class End(NamedTuple):
 class Work(Protocol):
     """One run of a task."""
 
-    def run(self) -> End:
-        """Do it, and return what became of it; nothing is raised."""
+    @property
+    def pid(self) -> int | None:
+        """The id of its process, ``None`` where it has none, or none yet."""
 
-    def stop(self) -> None:
-        """Ask it to end; from any thread."""
+    def run(self, on_report: OnReport) -> End:
+        """Do it, and return what became of it; nothing is raised.
+
+        Args:
+            on_report: Is told how far it has come.
+        """
+
+    def stop(self, grace: float = GRACE) -> None:
+        """Ask it to end, from any thread; what can be killed is killed after ``grace`` seconds."""
 
     def is_gone(self) -> bool:
         """Tell whether nothing of it is left that works."""
@@ -65,26 +74,39 @@ class CommandWork:
         self._nothing = nothing
         seconds = None if timeout is None else timeout.total_seconds()
         held = () if lock is None else (lock,)
-        self._child = ChildRun(command, timeout=seconds, held=held, on_output=on_output)
+        self._on_report: OnReport | None = None
+        self._child = ChildRun(
+            command, timeout=seconds, held=held, on_output=on_output, on_report=self._pass_on
+        )
 
-    def run(self) -> End:
+    @property
+    def pid(self) -> int | None:
+        """The id of the process, ``None`` before it has been started."""
+        return self._child.pid
+
+    def run(self, on_report: OnReport | None = None) -> End:
         """Run the command to its end."""
+        self._on_report = on_report
         try:
             ended = self._child.run()
         except BackupError as error:
             return End(Outcome.FAILED, error.message)
         return self._end(ended)
 
-    def stop(self) -> None:
-        """Ask it to end, and kill it 10 seconds later."""
-        self._child.stop()
+    def stop(self, grace: float = GRACE) -> None:
+        """Ask it to end, and kill it ``grace`` seconds later."""
+        self._child.stop(grace)
 
     def is_gone(self) -> bool:
         """Tell whether the process has ended."""
         return self._child.is_gone()
 
+    def _pass_on(self, report: Report) -> None:
+        if self._on_report is not None:
+            self._on_report(report)
+
     def _end(self, ended: ChildEnd) -> End:
-        details: dict[str, Detail] = {"exit_status": ended.status}
+        details: dict[str, Detail] = {**ended.details, "exit_status": ended.status}
         if ended.timed_out:
             reason = f"it took longer than {span_text(self._timeout or timedelta())}"
             more = "" if ended.is_gone else ", and cannot be killed"
@@ -95,8 +117,13 @@ class CommandWork:
         reason = _reason(ended)
         if ended.status in self._nothing:
             return End(Outcome.SKIPPED, reason, details)
-        outcome = _OUTCOMES.get(ended.status or 0, Outcome.FAILED)
+        outcome = outcome_of(ended.status or 0)
         return End(outcome, "" if outcome is Outcome.DONE else reason, details)
+
+
+def outcome_of(status: int) -> Outcome:
+    """Return what the exit status of our own command tells of a run."""
+    return _OUTCOMES.get(status, Outcome.FAILED)
 
 
 def _reason(ended: ChildEnd) -> str:
@@ -126,8 +153,14 @@ class CallWork:
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
 
-    def run(self) -> End:
+    @property
+    def pid(self) -> int | None:
+        """It has no process of its own."""
+        return None
+
+    def run(self, on_report: OnReport | None = None) -> End:
         """Call the function."""
+        del on_report  # it says nothing
         try:
             self._function()
         except BackupError as error:
@@ -137,7 +170,7 @@ class CallWork:
             return End(Outcome.FAILED, f"it raised {type(error).__name__}")
         return End(Outcome.DONE)
 
-    def stop(self) -> None:
+    def stop(self, grace: float = GRACE) -> None:
         """Do nothing."""
 
     def is_gone(self) -> bool:

@@ -155,6 +155,7 @@ class TestShow:
             ["only_if", "nothing", "default"],
             ["retry", "3 times, after 1, 4 and 16 minutes", "default"],
             ["timeout", "as long as it takes", "default"],
+            ["stall_after", "30 minutes", "default"],
             ["verify", "checksum: 1 day, content: 30 days", "default"],
         ]
 

@@ -69,6 +69,7 @@ def test_the_other_keys_are_read_and_written_again():
         only_if={"mains_power": True, "mounted": "/mnt/x", "reachable": ["a:1"]},
         retry={"times": 2, "wait": "2 hours"},
         timeout="12 hours",
+        stall_after="2 hours",
         verify={"checksum": "never", "content": "1 week"},
     )
 
@@ -76,6 +77,7 @@ def test_the_other_keys_are_read_and_written_again():
     assert shop.only_if == Conditions(mains_power=True, mounted=("/mnt/x",), reachable=("a:1",))
     assert shop.retry == Retry(times=2, wait=2 * HOUR, most=2 * HOUR)
     assert shop.timeout == 12 * HOUR
+    assert shop.stall_after == 2 * HOUR
     assert shop.verify == Checks(None, 7 * 24 * HOUR)
     assert Configuration.model_validate(read.model_dump(exclude_unset=True)) == read
 
@@ -96,6 +98,7 @@ def test_what_is_not_said_of_verify_is_as_always():
         ({"only_if": {"mounted": "mnt"}}, "an absolute path"),
         ({"only_if": {"command": ["test"]}}, "absolute path"),
         ({"timeout": 12}, "timeout needs a unit"),
+        ({"stall_after": "0 minutes"}, "stall_after"),
         ({"retry": {"wait": "soon"}}, "unit 'soon'"),
         ({"verify": {"checksum": "often"}}, "unit 'often'"),
     ],
@@ -166,6 +169,13 @@ class TestTasks:
         found = tasks(only_if={"mounted": "/mnt/x"})
 
         assert {one.conditions for one in found.values()} == {Conditions(mounted=("/mnt/x",))}
+
+    def test_when_a_run_counts_as_stalled_holds_for_upkeep_too(self):
+        stores = {"disk": {"url": "/d"}}
+
+        found = tasks(stores=stores, stall_after="2 hours").values()
+        assert {one.stall_after for one in found} == {2 * HOUR}
+        assert {one.stall_after for one in tasks(stores=stores).values()} == {HOUR / 2}
 
     def test_rules_become_options(self):
         keep = job(keep={"last": 3, "daily": 14, "within": "2 days", "tags": ["a", "b"]}).keep

@@ -317,8 +317,8 @@ class TestCommands:
         class Stuck(CommandWork):
             gone = False
 
-            def run(self):
-                return super().run()._replace(is_gone=False)
+            def run(self, on_report):
+                return super().run(on_report)._replace(is_gone=False)
 
             def is_gone(self):
                 return Stuck.gone
