@@ -207,7 +207,7 @@ def _run_one(call: Invocation, found: Scheduling, task: Task) -> None:
     if call.json:
         print_json([{"job": one.job, **_run_json(one)} for one in ended])
     for one in ended:
-        call.status = _status(one)
+        call.status = one.exit_status
         if one.outcome is not Outcome.DONE:
             call.note(_said(one))
     if not ended:
@@ -256,7 +256,7 @@ def _run_due(call: Invocation, found: Scheduling) -> None:
         call.note(f"{name} cannot be killed, and counts as running until it is gone")
     if call.json:
         print_json([{"job": one.job, **_run_json(one)} for one in ended])
-    statuses = [_status(one) for one in ended if one.outcome is not Outcome.SKIPPED]
+    statuses = [one.exit_status for one in ended if one.outcome is not Outcome.SKIPPED]
     failed = [one for one in statuses if one not in {0, _INCOMPLETE}]
     call.status = failed[0] if failed else max(statuses, default=0)
 
@@ -271,14 +271,3 @@ def _wait(runner: Runner) -> None:
 
 def _said(run: Run) -> str:
     return f"{run.job}: {run.outcome}{': ' + run.reason if run.reason else ''}"
-
-
-def _status(run: Run) -> int:
-    """Return the exit status that tells how a run ended: that of its process where it has one."""
-    if run.outcome is Outcome.DONE:
-        return 0
-    if run.outcome is Outcome.INCOMPLETE:
-        return _INCOMPLETE
-    told = run.details.get("exit_status")
-    is_from_signal = not isinstance(told, int) or told <= 0
-    return _FAILED if is_from_signal or run.outcome is Outcome.TIMED_OUT else int(told or 0)

@@ -29,6 +29,9 @@ class Outcome(StrEnum):
 FAILURES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED})
 """What is tried again. *Incomplete* is not: some of the source could not be read, the rest is."""
 
+_STATUSES = {Outcome.DONE: 0, Outcome.INCOMPLETE: 3}
+_FAILED = 1
+
 ENDED_WITHOUT_A_WORD = "its process ended without a word"
 
 
@@ -57,6 +60,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outcome: Outcome | None = None
     reason: str = ""
     details: dict[str, Detail] = {}
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status that tells how it ended: that of its process where it has one."""
+        if self.outcome in _STATUSES:
+            return _STATUSES[self.outcome]
+        told = self.details.get("exit_status")
+        is_from_signal = not isinstance(told, int) or told <= 0
+        return _FAILED if is_from_signal or self.outcome is Outcome.TIMED_OUT else int(told or 0)
 
 
 class JobRuns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
