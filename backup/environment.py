@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -51,6 +51,11 @@ def set_defaults(defaults: Mapping[str, Default]) -> None:
     """Let variables be ``defaults`` where the environment does not have them, and no others."""
     _defaults.clear()
     _defaults.update(defaults)
+
+
+def known_defaults() -> dict[str, Default]:
+    """Return what ``set_defaults`` was given last."""
+    return dict(_defaults)
 
 
 def variable(name: str) -> str | None:
@@ -158,3 +163,41 @@ def environment_of_foreign() -> dict[str, str]:
 def take_report_variable() -> str | None:
     """Return where this run is to report to, and let nothing find it that this process starts."""
     return os.environ.pop(_REPORTS, None)
+
+
+def of_others(name: str) -> str:
+    """Return a variable that is not ours, such as systemd's; empty where there is none."""
+    return os.environ.get(name, "")
+
+
+def take_out(names: Iterable[str]) -> dict[str, str]:
+    """Remove variables from the environment, so that no child has them; return those there were."""
+    return {name: os.environ.pop(name) for name in names if name in os.environ}
+
+
+def settle(directory: Path) -> None:
+    """Make paths in variables absolute: for who goes to another directory than ``directory``."""
+    for name in VARIABLES:
+        if PREFIX + name in os.environ:
+            os.environ[PREFIX + name] = _settled(name, os.environ[PREFIX + name], directory)
+    set_defaults(
+        {
+            name: one._replace(value=_settled(name, one.value, directory))
+            for name, one in _defaults.items()
+        }
+    )
+
+
+def _settled(name: str, value: str, directory: Path) -> str:
+    if name == "RECIPIENTS":
+        return ":".join(_absolute(one, directory) for one in value.split(":"))
+    is_path = name not in {"HOST", "YES"} and (name != "STORE" or "/" in value)
+    return _absolute(value, directory, may_be_missing=is_path)
+
+
+def _absolute(value: str, directory: Path, *, may_be_missing: bool = False) -> str:
+    """Return a relative path as an absolute one; what is no path as it is."""
+    if not value or value.startswith(("/", "~")) or "://" in value:
+        return value
+    path = directory / value
+    return str(path) if may_be_missing or os.path.lexists(path) else value

@@ -33,6 +33,7 @@ _ALL_EACH = 7
 _LONGEST = timedelta(days=3660)
 _DAY = timedelta(days=1)
 _COMMAND = "import sys; sys.path[:] = {path!a}; from backup.cli import main; sys.exit(main())"
+_FROM = "import os; os.chdir({directory!a}); "
 
 
 class Place(NamedTuple):
@@ -72,8 +73,12 @@ class Program(NamedTuple):
 Upkeep = Callable[[Program, Place], Iterator[Task]]
 
 
-def this_program(options: Sequence[str] = ()) -> Program:
+def this_program(options: Sequence[str] = (), directory: Path | None = None) -> Program:
     """Return how to call this very program anew.
+
+    Args:
+        options: What all calls get.
+        directory: Where it is to run, if not where this one does.
 
     Raises:
         ConfigError: There is no Python to start it with.
@@ -83,6 +88,8 @@ def this_program(options: Sequence[str] = ()) -> Program:
     except OSError as error:
         raise ConfigError("there is no Python to run jobs with") from error
     code = _COMMAND.format(path=import_path())
+    if directory is not None:
+        code = _FROM.format(directory=str(directory)) + code
     return Program((python, "-P", "-c", code), tuple(options))
 
 

@@ -19,6 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _mend_streams()
+    if argv is None and os.getpid() == 1 and {"daemon", "run"} <= {*arguments}:
+        from backup.daemon.first_process import fork_from_first  # noqa: PLC0415
+
+        status = fork_from_first()
+        if status is not None:
+            return status
     try:
         return _run(arguments, alone=argv is None)
     except KeyboardInterrupt:  # while the program was being loaded

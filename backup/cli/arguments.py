@@ -36,13 +36,12 @@ _FLAGS = {
     "--yes": "--yes",
     "--version": "--version",
 }
-_NOW = "--now"
-_BACKUP = "backup"
+_INSTEAD = {"--now": ["backup"], "--daemon": ["daemon", "start"]}
 _SOURCE = "--source"
 _DIFF = "diff"
 _SEVERAL_LETTERS = re.compile(r"-[vqnlh]{2,}")
 
-GLOBAL_OPTIONS = (*_WITH_VALUE, *_FLAGS, _NOW)
+GLOBAL_OPTIONS = (*_WITH_VALUE, *_FLAGS, *_INSTEAD)
 
 
 class Sorted(NamedTuple):
@@ -57,8 +56,9 @@ class Sorted(NamedTuple):
 
 
 def sort_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return ``arguments`` with global options in front and ``--now`` made ``backup``.
+    """Return ``arguments`` with global options in front.
 
+    ``--now`` is ``backup``, ``--daemon`` is ``daemon start``.
     ``--source A B C`` becomes three times ``--source``. Behind ``--`` nothing is changed.
 
     Raises:
@@ -66,16 +66,16 @@ def sort_arguments(arguments: Sequence[str]) -> list[str]:
     """
     sorted_ = Sorted([], [])
     behind = deque(arguments)
-    is_now = False
+    command: list[str] = []
     while behind:
         argument = behind.popleft()
         if argument == "--":
             sorted_.rest.extend([argument, *behind])
             break
-        is_now = is_now or argument == _NOW
+        command = command or _INSTEAD.get(argument, [])
         _take(argument, behind, sorted_)
-    if is_now and sorted_.rest[:1] != [_BACKUP]:
-        sorted_.rest.insert(0, _BACKUP)
+    if sorted_.rest[: len(command)] != command:
+        sorted_.rest[:0] = command
     return sorted_.joined()
 
 
@@ -96,7 +96,7 @@ def _take(argument: str, behind: deque[str], into: Sorted) -> None:
         into.rest.extend([_SOURCE, _value_of(_SOURCE, behind)])
         while behind and not behind[0].startswith("-"):
             into.rest.extend([_SOURCE, behind.popleft()])
-    elif argument != _NOW:
+    elif argument not in _INSTEAD:
         into.rest.append(argument)
 
 

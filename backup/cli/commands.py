@@ -25,6 +25,7 @@ _MODULES = {
     "catalog": "catalog_commands",
     "config": "config_commands",
     "key": "key_commands",
+    "daemon": "daemon_commands",
     "schedule": "schedule_commands",
     "status": "status",
     "history": "status",

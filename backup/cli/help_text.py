@@ -63,6 +63,9 @@ set up
   key export           the key on paper
   key trust            accept the signatures of listed hosts only
 run
+  daemon run           run jobs when they are due; stays in front, for systemd
+  daemon start|stop    the same, detached from the terminal; --daemon is 'start'
+  daemon reload        let it read the configuration anew
   schedule list        what runs when, how it ended last, and what waits
   schedule run JOB     run it now; --due: all that is due, for cron and timers
   schedule pause|resume   begin no more runs, or again

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from backup.cli import daemon_commands
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import count_text, print_json, print_line, print_table, time_text
@@ -40,6 +41,10 @@ def register(program: typer.Typer) -> None:
 @app.callback()
 def _group() -> None:
     """Look at what runs when, pause it, run it."""
+
+
+app.command("start", epilog=MORE)(daemon_commands.start)
+app.command("stop", epilog=MORE)(daemon_commands.stop)
 
 
 @app.command("list", epilog=MORE)

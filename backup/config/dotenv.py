@@ -31,20 +31,21 @@ class Dotenv(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def use_dotenv_files(config: Path | None) -> list[str]:
+def use_dotenv_files(config: Path | None, here: Path = Path()) -> list[str]:
     """Let the ``.env`` files of this call count; return what a person should hear about them.
 
     That of the current directory wins over the one beside the configuration.
 
     Args:
         config: What ``--config`` says.
+        here: What counts as the current directory.
 
     Raises:
         ConfigError: One of them sets our variables, and cannot be believed or understood.
     """
-    here = read_dotenv(Path(NAME))
-    set_defaults(here.values)
-    found, remarks = dict(here.values), [*here.remarks]
+    first = read_dotenv(here / NAME)
+    set_defaults(first.values)
+    found, remarks = dict(first.values), [*first.remarks]
     for directory in _directories(config):
         beside = read_dotenv(directory / NAME)
         found = beside.values | found

@@ -26,17 +26,28 @@ _JOINING = 0.2
 _BEATS, _WAKES, _STOPS = "beat", "wake", "stop"
 
 
+def _do_nothing() -> None:
+    return
+
+
 class Heart:
     """Looks when it is time, when it is woken, and every 30 seconds, whatever the clock says.
 
     Args:
         look: Looks what is due, and returns when to look again.
         clock: Tells the time.
+        on_beat: Is called about each second by the thread that looks; not while a look hangs.
     """
 
-    def __init__(self, look: Callable[[], datetime], clock: Clock) -> None:
+    def __init__(
+        self,
+        look: Callable[[], datetime],
+        clock: Clock,
+        on_beat: Callable[[], object] = _do_nothing,
+    ) -> None:
         self._look = look
         self._clock = clock
+        self._on_beat = on_beat
         self._words: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._look_at: datetime | None = None
@@ -81,6 +92,14 @@ class Heart:
                     heard.add(self._words.get_nowait())
             if not self._stopping.is_set() and (_WAKES in heard or self._is_time()):
                 self._look_and_note()
+            if not self._stopping.is_set() and _BEATS in heard:
+                self._tell_beat()
+
+    def _tell_beat(self) -> None:
+        try:
+            self._on_beat()
+        except Exception as error:  # noqa: BLE001 - the heart goes on beating
+            _LOG.error("cannot tell that it is alive: %s", type(error).__name__)
 
     def _is_time(self) -> bool:
         is_late = time.monotonic() - self._looked >= LOOK_AGAIN.total_seconds()

@@ -1,0 +1,282 @@
+"""The daemon: a runner, a heart, and a main thread that waits for signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, tzinfo
+from pathlib import Path
+
+from backup.child_run import OnOutput
+from backup.clock import Clock, system_clock
+from backup.daemon.frozen import FrozenCopies
+from backup.daemon.notify import Notifier
+from backup.daemon.opening import InUse, Open, use
+from backup.daemon.signals import ENDING, Signals
+from backup.daemon.stacks import child_processes, stack_lines
+from backup.daemon.status import Stalled, StatusLine, nothing_stalls
+from backup.daemon.upgrade import Upgrade, UpgradeWatch
+from backup.errors import BackupError, ConfigError, LockedError
+from backup.run_state import RUNS_NAME, Claim, RunState
+from backup.run_state.schema import is_newer
+from backup.running import LOOK_AGAIN, Heart, Runner, Task
+
+_LOG = logging.getLogger(__name__)
+_STOPPING = 4.0
+_AT_LAST = 4.8
+_SCHEMA_EVERY = 30.0
+
+
+class Daemon:
+    """Runs what is due until it is told to end; ``run`` is for the main thread, the rest for any.
+
+    Args:
+        open_: Reads the configuration, at the beginning and when it is to be read anew.
+        state_dir: The state directory, of which this process is the daemon already.
+        signals: Hears signals.
+        notifier: Tells a service manager.
+        options: What all commands get, besides ``--config``.
+        zone: The machine's time zone.
+        clock: Tells the time.
+        stalled: Tells which runs do not move.
+        watch: Notices that another program is on disk.
+        objection: Tells why that cannot take over, ``None`` if it can.
+        take_over: Lets it take over; returns only where that is not possible.
+        is_main: Whether this is the process that a service manager should supervise.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+    """
+
+    def __init__(
+        self,
+        open_: Open,
+        state_dir: Path,
+        *,
+        signals: Signals,
+        notifier: Notifier,
+        zone: tzinfo,
+        options: tuple[str, ...] = (),
+        clock: Clock = system_clock,
+        stalled: Stalled = nothing_stalls,
+        watch: UpgradeWatch | None = None,
+        objection: Callable[[], str | None] = lambda: None,
+        take_over: Callable[[], str] = lambda: "nobody said how",
+        is_main: bool = True,
+    ) -> None:
+        self._open = open_
+        self._options = options
+        self._signals = signals
+        self._notifier = notifier
+        self._clock = clock
+        self._take_over = take_over
+        self._is_main = is_main
+        self._copies = FrozenCopies(state_dir)
+        self._changing = threading.RLock()
+        self._ends = threading.Event()
+        self._is_safe = threading.Event()
+        self._problem = ""
+        self._asked_schema = time.monotonic()
+        self._copies.clear()
+        self._in_use = use(open_(), self._copies, options)
+        self.state = RunState(state_dir / RUNS_NAME, clock, tell=_LOG.warning)
+        self.runner = Runner(
+            lambda: list(self._in_use.tasks.values()),
+            self.state,
+            zone=zone,
+            seed=self._in_use.opened.host,
+            clock=clock,
+            wake=self.wake,
+        )
+        self._line = StatusLine(self.runner, clock, zone, stalled)
+        self._heart = Heart(self._look, clock, self._beat)
+        self._upgrade = Upgrade(
+            watch or UpgradeWatch(),
+            objection=objection,
+            is_idle=self._is_idle,
+            take_over=self._reach_safe_point,
+        )
+
+    @property
+    def in_use(self) -> InUse:
+        """The configuration by which it works."""
+        return self._in_use
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """All tasks by their names; another mapping after each ``reload``."""
+        return self._in_use.tasks
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no run may begin any more: it ends, or waits to be replaced."""
+        return self._ends.is_set() or self._upgrade.is_waited_for
+
+    def run(self, on_ready: Callable[[], object] = lambda: None) -> None:
+        """Work until a signal or ``stop`` ends it.
+
+        Args:
+            on_ready: Is called once it works.
+        """
+        self._tell_configuration("the daemon begins")
+        self._heart.start()
+        self._notifier.ready(main=self._is_main)
+        self._notifier.status(self.status())
+        on_ready()
+        try:
+            self._serve()
+        finally:
+            self._end()
+
+    def stop(self) -> None:
+        """End within 5 seconds; returns at once."""
+        self._ends.set()
+        self._signals.wake()
+
+    def wake(self) -> None:
+        """Look now what is due."""
+        self._heart.wake()
+
+    def begin_by_hand(self, name: str, on_output: OnOutput | None = None) -> Claim | None:
+        """Begin a run now, whatever the schedule says; ``None`` if the task runs already.
+
+        Raises:
+            ConfigError: There is no such task.
+            LockedError: The daemon is ending, or is about to be replaced.
+        """
+        with self._changing:  # or the copy that the task reads might be deleted meanwhile
+            task = self.tasks.get(name)
+            if task is None:
+                raise ConfigError(
+                    f"the configuration has no job {name!r}",
+                    hint=f"there are: {', '.join(self.tasks)}",
+                )
+            if self.is_ending:
+                raise LockedError("the daemon is ending, and begins no run")
+            return self.runner.begin_by_hand(task, on_output)
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the configuration anew; where it cannot be used, the old one goes on.
+
+        Runs that go on end as they began.
+
+        Returns:
+            What is wrong with it; nothing where it is used from now on.
+        """
+        with self._changing:
+            self._notifier.reloading()
+            problems = self._reload()
+            self._line.forget()
+            self._notifier.ready(main=self._is_main)
+        self._notifier.status(self.status())
+        self._heart.wake()
+        return problems
+
+    def status(self) -> str:
+        """Return how it goes, in a line."""
+        problem = self._problem or self._upgrade.problem
+        if self._upgrade.is_waited_for:
+            problem = "no run begins: another program waits to take over"
+        return self._line.text(problem)
+
+    def _reload(self) -> tuple[str, ...]:
+        try:
+            self._in_use = use(self._open(), self._copies, self._options)
+        except BackupError as error:
+            problems = getattr(error, "problems", ()) or (error.message,)
+            for one in problems:
+                _LOG.error("the configuration: %s", one)
+            _LOG.error("it is not used; the one before goes on")
+            self._problem = f"the changed configuration is refused: {problems[0]}"
+            return tuple(problems)
+        self._problem = ""
+        self._tell_configuration("the configuration has been read anew")
+        return ()
+
+    def _tell_configuration(self, what: str) -> None:
+        opened = self._in_use.opened
+        scheduled = [one for one in self.tasks.values() if not one.is_upkeep and one.trigger]
+        names = ", ".join(one.name for one in scheduled)
+        _LOG.info("%s (process %d): %s; jobs: %s", what, os.getpid(), opened.loaded.path, names)
+        for remark in opened.remarks:
+            _LOG.warning("%s", remark)
+
+    def _look(self) -> datetime:
+        if self.is_ending:
+            return self._clock() + LOOK_AGAIN
+        return self.runner.look()
+
+    def _beat(self) -> None:
+        self._notifier.beat()
+        if self._changing.acquire(blocking=False):
+            try:
+                self._copies.keep_only(self._in_use.copy)
+            finally:
+                self._changing.release()
+        self._notifier.status(self.status())
+        self._upgrade.beat(now=self._has_newer_record())
+
+    def _has_newer_record(self) -> bool:
+        if time.monotonic() - self._asked_schema < _SCHEMA_EVERY:
+            return False
+        self._asked_schema = time.monotonic()
+        return is_newer(self.state.path)
+
+    def _is_idle(self) -> bool:
+        """Tell whether no run would be cut off; a process that cannot be killed is none."""
+        return self.runner.wait(0) or not self.runner.running()
+
+    def _reach_safe_point(self) -> None:
+        self._is_safe.set()
+        self._signals.wake()
+
+    def _serve(self) -> None:
+        while True:
+            for number in self._signals.wait():
+                if number in ENDING:
+                    _LOG.info("%s: the daemon ends", number.name)
+                    return
+                if number == signal.SIGHUP:
+                    self.reload()
+                elif number == signal.SIGUSR1:
+                    self._tell_stacks()
+            if self._ends.is_set():
+                return
+            if self._is_safe.is_set():
+                self._become_another()
+
+    def _become_another(self) -> None:
+        self._is_safe.clear()
+        if not (self._upgrade.is_waited_for and self._is_idle()):
+            return
+        _LOG.info("the program on disk takes over")
+        self._notifier.reloading()
+        self._upgrade.refuse(self._take_over())
+        self._notifier.ready(main=self._is_main)
+
+    def _tell_stacks(self) -> None:
+        for line in stack_lines():
+            _LOG.info("%s", line)
+        runs = ", ".join(self.runner.running()) or "none"
+        processes = ", ".join(map(str, child_processes())) or "none"
+        _LOG.info("runs: %s; processes below this one: %s", runs, processes)
+
+    def _end(self) -> None:
+        """End in time, whatever hangs: what is left of runs ends with this process."""
+        self._ends.set()
+        last = threading.Timer(_AT_LAST, os._exit, [0])
+        last.daemon = True
+        last.start()
+        self._notifier.stopping()
+        running = ", ".join(self.runner.running())
+        self._notifier.status(f"ending: {running}" if running else "ending")
+        self._heart.stop()
+        if self.runner.stop(_STOPPING):
+            self._copies.clear()
+        else:
+            _LOG.warning("still running, and ended with the daemon: %s", self.runner.running())
+        _LOG.info("the daemon has ended")
