@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,10 @@ from zoneinfo import ZoneInfo
 _APP = "auto-backup"
 PREFIX = "AUTO_BACKUP_"
 SYSTEM_CONFIG = Path("/etc") / _APP
+SYSTEM_STATE = Path("/var/lib") / _APP
+SYSTEM_RUNTIME = Path("/run") / _APP
+SOCKET = "control.sock"
+GROUP = _APP
 
 VARIABLES: Mapping[str, str] = {
     "CONFIG": "the configuration's file, or the directory that holds it",
@@ -107,6 +112,19 @@ def state_dir() -> Path:
     import platformdirs  # noqa: PLC0415 - see above
 
     return platformdirs.user_state_path(_APP)
+
+
+def control_socket(state: Path) -> Path:
+    """Return where the daemon that has its state in ``state`` listens."""
+    return SYSTEM_RUNTIME / SOCKET if state == SYSTEM_STATE else state / SOCKET
+
+
+def group_id(name: str) -> int | None:
+    """Return the id of a group, ``None`` where there is none of that name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
 
 
 def default_store_dir() -> Path:

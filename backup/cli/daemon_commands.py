@@ -101,8 +101,14 @@ def reload(context: typer.Context) -> None:
     if call.dry_run:
         print_line(f"the daemon (process {holder.pid}) would be told")
         return
-    holder.signal(signal.SIGHUP)
-    _tell(call, f"the daemon (process {holder.pid}) has been told", pid=holder.pid)
+    from backup.cli.handing_over import reload_daemon  # noqa: PLC0415 - costs start-up time
+
+    if reload_daemon(call):
+        text = f"the daemon (process {holder.pid}) goes by the configuration as it is now"
+    else:
+        holder.signal(signal.SIGHUP)
+        text = f"the daemon (process {holder.pid}) has been told; its log says what came of it"
+    _tell(call, text, pid=holder.pid)
 
 
 def _find(call: Invocation) -> Holder | None:

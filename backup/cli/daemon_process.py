@@ -18,13 +18,18 @@ from backup.config.dotenv import use_dotenv_files
 from backup.config.survey import in_container
 from backup.daemon.daemon import Daemon
 from backup.daemon.detaching import Surroundings
+from backup.daemon.listening import Place
 from backup.daemon.logs import LOG_NAME, log_to_file, log_to_stderr
 from backup.daemon.notify import VARIABLES, Notifier
 from backup.daemon.opening import Open, Opened, objection_of_program
 from backup.daemon.pid_file import PID_NAME, PidFile
 from backup.daemon.signals import Signals, exit_at_once
 from backup.environment import (
+    GROUP,
+    SYSTEM_STATE,
+    control_socket,
     environment_with,
+    group_id,
     known_defaults,
     local_zone,
     of_others,
@@ -127,6 +132,7 @@ def run_daemon(call: Invocation) -> None:
         signals=signals,
         notifier=notifier,
         zone=local_zone(),
+        place=_place(pid_file.path.parent),
         options=(*of_runs, f"--state-dir={pid_file.path.parent}"),
         objection=lambda: objection_of_program(tuple(options), here),
         take_over=lambda: _become_program_on_disk(options, here, pid_file, notifier, how),
@@ -138,6 +144,12 @@ def run_daemon(call: Invocation) -> None:
         with _telling(starter):
             _start_log(call, pid_file.path.with_name(LOG_NAME), how)
             daemon.run(lambda: _say(starter, _READY + str(os.getpid()).encode()))
+
+
+def _place(state: Path) -> Place:
+    """Return where to listen: at the machine's socket also for members of its group."""
+    path = control_socket(state)
+    return Place(path, group_id(GROUP) if state == SYSTEM_STATE else None)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from backup.cli.configured import chosen_jobs, combined, excludes_of, policy_of, stores_of
+from backup.cli.handing_over import hand_over
 from backup.cli.invocation import Invocation
 from backup.cli.keep import rotate_job
 from backup.cli.output import count_text, print_error, print_json, print_line, print_note
@@ -24,8 +25,12 @@ _DONE = {0, 3}
 _XZ = "xz"
 
 
-def run_jobs(call: Invocation, names: Sequence[str], options: Options) -> None:
-    """Run jobs one after the other; one that fails does not keep the others from being run.
+def run_jobs(
+    call: Invocation, names: Sequence[str], options: Options, *, wait: bool = True
+) -> None:
+    """Run jobs one after the other, in the daemon where one runs that can do it.
+
+    One that fails does not keep the others from being run.
 
     Raises:
         ConfigError: One of them cannot be run as it is said; then none is.
@@ -33,6 +38,8 @@ def run_jobs(call: Invocation, names: Sequence[str], options: Options) -> None:
     loaded, names = chosen_jobs(call, names)
     call.settings.host_name()  # a wrong one is told at once
     wanted = [wanted_of(call, loaded, name, options) for name in names]
+    if hand_over(call, names, options, wait=wait):
+        return
     statuses: list[int] = []
     told: list[dict[str, object]] = []
     try:

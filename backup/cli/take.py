@@ -78,6 +78,10 @@ def backup(
     tag: Annotated[
         list[str] | None, typer.Option(metavar="WORD", help="A word to keep with the snapshot.")
     ] = None,
+    no_wait: Annotated[
+        bool,
+        typer.Option("--no-wait", help="Hand jobs to the daemon, and do not wait for their end."),
+    ] = False,
 ) -> None:
     """Take an encrypted snapshot, and prove it before it counts. Same as --now."""
     call = invocation(context)
@@ -100,9 +104,11 @@ def backup(
     if compression is not None:
         archive_type(compression)  # a wrong one is told before anything is looked for
     if source:
+        if no_wait:
+            raise ConfigError("--no-wait hands jobs to the daemon, and --source names none")
         _take_sources(call, source, jobs or [], options)
     else:
-        _run_jobs(call, jobs or [], options)
+        _run_jobs(call, jobs or [], options, wait=not no_wait)
 
 
 def _take_sources(
@@ -135,7 +141,7 @@ def _take_sources(
         print_json(told)
 
 
-def _run_jobs(call: Invocation, jobs: Sequence[str], options: Options) -> None:
+def _run_jobs(call: Invocation, jobs: Sequence[str], options: Options, *, wait: bool) -> None:
     """Run jobs of the configuration; all of them where none is named."""
     job = call.settings.job
     if job and jobs and set(jobs) != {job}:
@@ -148,4 +154,4 @@ def _run_jobs(call: Invocation, jobs: Sequence[str], options: Options) -> None:
         raise ConfigError("there is nothing to back up: no --source", hint=_EXAMPLES)
     from backup.cli.jobs import run_jobs  # noqa: PLC0415 - it takes time where it is not needed
 
-    run_jobs(call, named, options)
+    run_jobs(call, named, options, wait=wait)

@@ -28,7 +28,7 @@ from backup.manager.chain_memory import ChainMemory
 from backup.manager.copying import copy_snapshot
 from backup.manager.naming import default_job
 from backup.manager.own_stores import refuse_stores
-from backup.model import ArchiveType, path_text
+from backup.model import ArchiveType, ExcludeRules, path_text
 from backup.remembering import remember_taken
 from backup.sources.roots import Root, prepare_roots
 from backup.storage.base import BaseStorage, ProofStrength
@@ -79,6 +79,10 @@ class Options:
     workers: int | None = None
     recipients: Sequence[str] = ()
     tags: tuple[str, ...] = ()
+
+    def says_anything(self) -> bool:
+        """Whether any of them was given."""
+        return self != Options(excludes=Excludes(ExcludeRules(), ()))
 
 
 def take(call: Invocation, wanted: Wanted) -> dict[str, object]:

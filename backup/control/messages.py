@@ -20,7 +20,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     ``names`` are jobs, or upkeep; ``options`` those of the command that change how it tells.
     """
 
-    do: Literal["status", "run", "reload", "stop"]
+    do: Literal["hello", "status", "run", "reload"]
     names: tuple[str, ...] = ()
     options: tuple[Literal["--json", "--verbose", "--quiet"], ...] = ()
 

@@ -7,20 +7,24 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, tzinfo
 from pathlib import Path
 
+from backup.catalog import CATALOG_NAME, Catalog
 from backup.child_run import OnOutput
 from backup.clock import Clock, system_clock
+from backup.daemon.answers import Answers
 from backup.daemon.frozen import FrozenCopies
+from backup.daemon.listening import Listening, Place
 from backup.daemon.notify import Notifier
 from backup.daemon.opening import InUse, Open, use
 from backup.daemon.signals import ENDING, Signals
 from backup.daemon.stacks import child_processes, stack_lines
-from backup.daemon.status import Stalled, StatusLine, nothing_stalls
+from backup.daemon.status import StatusLine, stalled_of
 from backup.daemon.upgrade import Upgrade, UpgradeWatch
-from backup.errors import BackupError, ConfigError, LockedError
+from backup.errors import BackupError, LockedError
+from backup.reporting import OnReport
 from backup.run_state import RUNS_NAME, Claim, RunState
 from backup.run_state.schema import is_newer
 from backup.running import LOOK_AGAIN, Heart, Runner, Task
@@ -42,7 +46,7 @@ class Daemon:
         options: What all commands get, besides ``--config``.
         zone: The machine's time zone.
         clock: Tells the time.
-        stalled: Tells which runs do not move.
+        place: Where it listens.
         watch: Notices that another program is on disk.
         objection: Tells why that cannot take over, ``None`` if it can.
         take_over: Lets it take over; returns only where that is not possible.
@@ -62,7 +66,7 @@ class Daemon:
         zone: tzinfo,
         options: tuple[str, ...] = (),
         clock: Clock = system_clock,
-        stalled: Stalled = nothing_stalls,
+        place: Place | None = None,
         watch: UpgradeWatch | None = None,
         objection: Callable[[], str | None] = lambda: None,
         take_over: Callable[[], str] = lambda: "nobody said how",
@@ -84,6 +88,8 @@ class Daemon:
         self._copies.clear()
         self._in_use = use(open_(), self._copies, options)
         self.state = RunState(state_dir / RUNS_NAME, clock, tell=_LOG.warning)
+        catalog = Catalog(state_dir / CATALOG_NAME, clock=clock, tell=_LOG.warning)
+        self._answers = Answers(self, catalog, clock, zone)
         self.runner = Runner(
             lambda: list(self._in_use.tasks.values()),
             self.state,
@@ -91,8 +97,10 @@ class Daemon:
             seed=self._in_use.opened.host,
             clock=clock,
             wake=self.wake,
+            on_end=self._answers.handovers.ended,
         )
-        self._line = StatusLine(self.runner, clock, zone, stalled)
+        self._line = StatusLine(self.runner, clock, zone, lambda: stalled_of(self.runner.going()))
+        self._listening = Listening(self._answers, place)
         self._heart = Heart(self._look, clock, self._beat)
         self._upgrade = Upgrade(
             watch or UpgradeWatch(),
@@ -124,6 +132,7 @@ class Daemon:
         """
         self._tell_configuration("the daemon begins")
         self._heart.start()
+        self._listening.start()
         self._notifier.ready(main=self._is_main)
         self._notifier.status(self.status())
         on_ready()
@@ -141,23 +150,22 @@ class Daemon:
         """Look now what is due."""
         self._heart.wake()
 
-    def begin_by_hand(self, name: str, on_output: OnOutput | None = None) -> Claim | None:
+    def tasks_with(self, options: Sequence[str]) -> dict[str, Task]:
+        """Return all tasks by their names, their commands with further options."""
+        return self._in_use.tasks_with(options)
+
+    def begin_by_hand(
+        self, task: Task, on_output: OnOutput | None = None, on_report: OnReport | None = None
+    ) -> Claim | None:
         """Begin a run now, whatever the schedule says; ``None`` if the task runs already.
 
         Raises:
-            ConfigError: There is no such task.
             LockedError: The daemon is ending, or is about to be replaced.
         """
         with self._changing:  # or the copy that the task reads might be deleted meanwhile
-            task = self.tasks.get(name)
-            if task is None:
-                raise ConfigError(
-                    f"the configuration has no job {name!r}",
-                    hint=f"there are: {', '.join(self.tasks)}",
-                )
             if self.is_ending:
                 raise LockedError("the daemon is ending, and begins no run")
-            return self.runner.begin_by_hand(task, on_output)
+            return self.runner.begin_by_hand(task, on_output, on_report)
 
     def reload(self) -> tuple[str, ...]:
         """Read the configuration anew; where it cannot be used, the old one goes on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +11,7 @@ from backup.daemon.frozen import FrozenCopies, FrozenCopy
 from backup.environment import Default
 from backup.errors import BackupError, ConfigError
 from backup.running import Task
-from backup.tasks import tasks_of, this_program
+from backup.tasks import Program, tasks_of, this_program
 
 if TYPE_CHECKING:
     from backup.config.reading import Loaded
@@ -47,7 +47,13 @@ class InUse(NamedTuple):
 
     opened: Opened
     copy: FrozenCopy
+    program: Program
     tasks: dict[str, Task]
+
+    def tasks_with(self, options: Sequence[str]) -> dict[str, Task]:
+        """Return all tasks by their names, their commands with further options."""
+        program = self.program._replace(options=(*self.program.options, *options))
+        return _tasks(self.opened, self.copy, program)
 
 
 def refuse_unscheduled(loaded: Loaded) -> None:
@@ -78,10 +84,14 @@ def use(opened: Opened, copies: FrozenCopies, options: tuple[str, ...]) -> InUse
     refuse_unscheduled(opened.loaded)
     copy = copies.make(opened.loaded, opened.variables)
     program = this_program((f"--config={copy.config}", *options), copy.directory)
+    return InUse(opened, copy, program, _tasks(opened, copy, program))
+
+
+def _tasks(opened: Opened, copy: FrozenCopy, program: Program) -> dict[str, Task]:
     tasks = tasks_of(
         opened.loaded.configuration, program, opened.host, only_writes=opened.only_writes
     )
-    return InUse(opened, copy, {one.name: copy.reading(one) for one in tasks})
+    return {one.name: copy.reading(one) for one in tasks}
 
 
 def objection_of_program(options: tuple[str, ...], here: Path) -> str | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from backup.clock import Clock
 from backup.errors import BackupError
-from backup.running import Runner, Turn
+from backup.running import Going, Runner, Turn
 from backup.triggers import span_text
 
 _SHOWN = 3
@@ -21,9 +21,9 @@ Stalled = Callable[[], Mapping[str, timedelta]]
 """Tells which runs have not moved a byte, and for how long."""
 
 
-def nothing_stalls() -> Mapping[str, timedelta]:
-    """Tell that all runs move."""
-    return {}
+def stalled_of(runs: Iterable[Going]) -> dict[str, timedelta]:
+    """Return those runs that do not move."""
+    return {one.name: timedelta(seconds=one.still) for one in runs if one.is_stalled}
 
 
 class Situation(NamedTuple):
