@@ -38,6 +38,14 @@ class Report(NamedTuple):
     total: int | None = None
 
 
+OnBytes = Callable[[int], object]
+"""Is told how many bytes have come so far, in all."""
+
+
+def tell_nobody(_: int) -> None:
+    """Tell nobody how many bytes have come."""
+
+
 OnReport = Callable[[Report], object]
 """Is told how far a run has come."""
 

@@ -26,7 +26,7 @@ from backup.snapshot.recipients import Identity
 
 _BLOCK = 4 * 1024 * 1024
 OnBytes = Callable[[int], None]
-"""Is told how many bytes of the snapshot have been checked since it was last called."""
+"""Is told how many bytes have been checked since it was last called."""
 
 Checked = dict[tuple[str, str], tuple[int, IntegrityError | None]]
 """Of files by store and name: their size in bytes, and what is wrong with them."""
@@ -109,7 +109,7 @@ def verify_snapshot(
     if difference is not None and (located.recorded_digest or level is Level.CHECKSUM):
         proof.errors.append(difference)
     if level is Level.CHECKSUM:
-        _check_others(located, identities, proof, checked)
+        _check_others(located, identities, proof, checked, on_bytes)
     else:
         try:
             reader = located.open(identities, trusted=trusted)
@@ -149,7 +149,11 @@ def _difference(located: Located, digest: bytes) -> IntegrityError | None:
 
 
 def _check_others(
-    located: Located, identities: Sequence[Identity], proof: Proof, checked: Checked
+    located: Located,
+    identities: Sequence[Identity],
+    proof: Proof,
+    checked: Checked,
+    on_bytes: OnBytes,
 ) -> None:
     """Check the files that a snapshot refers to, where a key tells which these are."""
     try:
@@ -166,7 +170,7 @@ def _check_others(
                 )
             )
             continue
-        _, difference = _check_file(source.locate(), checked, _nobody)
+        _, difference = _check_file(source.locate(), checked, on_bytes)
         if difference is not None:
             proof.errors.append(difference)
 

@@ -31,6 +31,7 @@ from backup.config.dotenv import use_dotenv_files
 from backup.environment import variable
 from backup.errors import BackupError
 from backup.pool.own_process import keep_memory_private
+from backup.reporting import own_reporter
 from backup.wiring import Settings, expanded
 
 _INTERRUPTED = 130
@@ -107,12 +108,14 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
         arguments: What the user typed.
         alone: Whether this process ends with the command, and so may give up rights for good.
     """
-    call = Invocation(alone=alone)
+    call = Invocation(alone=alone, reporter=own_reporter())
     if alone:
         keep_memory_private()
     with interrupted_by_sigterm(alone=alone):
         status = _guarded(arguments, call)
         call.end_action("done" if status == 0 else "failed", exit_status=status)
+        call.reporter.tell_details(call.details)
+        call.reporter.close()
     return status
 
 

@@ -12,11 +12,13 @@ from backup.manager import LeftOut, Problem
 from backup.manager.omissions import Omissions
 from backup.manager.own_stores import directories_of
 from backup.model import Entry, EntryType, ExcludeRules, path_text
+from backup.reporting import OnBytes, tell_nobody
 from backup.sources.roots import Root
 from backup.sources.tree import TreeWalker
 from backup.storage.base import BaseStorage
 
 _TOLD = 10
+_TELL_AFTER = 1000
 
 
 class Measured(NamedTuple):
@@ -29,8 +31,20 @@ class Measured(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def measure(roots: Sequence[Root], rules: ExcludeRules, stores: Sequence[BaseStorage]) -> Measured:
-    """Return what a snapshot of ``roots`` into ``stores`` would hold."""
+def measure(
+    roots: Sequence[Root],
+    rules: ExcludeRules,
+    stores: Sequence[BaseStorage],
+    on_bytes: OnBytes = tell_nobody,
+) -> Measured:
+    """Return what a snapshot of ``roots`` into ``stores`` would hold.
+
+    Args:
+        roots: What to save.
+        rules: What to leave out.
+        stores: Their directories are left out, too.
+        on_bytes: Is told how many bytes have been found, now and then.
+    """
     entries = files = size = 0
     omissions, problems = Omissions(), []
     for found in TreeWalker(roots, skip=directories_of(stores), rules=rules):
@@ -38,6 +52,8 @@ def measure(roots: Sequence[Root], rules: ExcludeRules, stores: Sequence[BaseSto
             entries += 1
             files += found.type is EntryType.FILE
             size += found.size
+            if entries % _TELL_AFTER == 0:
+                on_bytes(size)
         elif found.is_error:
             problems.append(Problem(found.path, found.reason))
         else:

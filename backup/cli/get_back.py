@@ -12,7 +12,6 @@ from backup.cli.consent import ask
 from backup.cli.help_text import MORE
 from backup.cli.invocation import SNAPSHOT, Invocation, invocation
 from backup.cli.output import is_terminal, print_bytes
-from backup.cli.progress import ProgressLine
 from backup.cli.restoring import consent_text, note_plan, place_text, tell_plan, tell_report
 from backup.errors import ConfigError, RestoreError
 from backup.model import SnapshotKind
@@ -105,7 +104,7 @@ def _place(target: Path | None, *, in_place: bool) -> Path | None:
 
 def _restore(call: Invocation, plan: RestorePlan, manager: RestoreManager) -> None:
     started = time.monotonic()
-    with ProgressLine("restoring", plan.written_size, quiet=call.quiet) as line:
+    with call.progress("restoring", plan.written_size) as line:
         reader = plan.snapshot.open(manager.identities, trusted=manager.trusted)
         report = run_restore(
             reader,

@@ -13,10 +13,12 @@ import typer
 from backup.catalog import CATALOG_NAME, Catalog
 from backup.cli.action_log import LOG_NAME, ActionLog
 from backup.cli.output import print_note
+from backup.cli.progress import ProgressLine
 from backup.cli.secrets import ask_passphrase, can_ask
 from backup.errors import BackupError, ConfigError, KeyMissingError, SnapshotNotFoundError
 from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
 from backup.locating import is_file_url
+from backup.reporting import Reporter, Told
 from backup.restore import RestoreManager
 from backup.snapshot.names import SUFFIX
 from backup.snapshot.reader import SnapshotReader
@@ -36,7 +38,10 @@ _NO = frozenset({"0", "no", "false", "off"})
 class Invocation:
     """One call of the command; ``status`` is what it exits with when nothing raises.
 
-    ``alone`` tells whether the process ends with it.
+    ``reason`` says why that is not 0, where it is said in one line.
+
+    ``alone`` tells whether the process ends with it. ``reporter`` tells its supervisor, where it is
+    a run that has one, and ``details`` are what that shall know of the run afterwards.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -48,13 +53,20 @@ class Invocation:
     log_file: Path | None = None
     alone: bool = False
     status: int = 0
+    reason: str = ""
     action: str = ""
+    reporter: Reporter = field(default_factory=Reporter)
+    details: dict[str, Told] = field(default_factory=dict)
     _log: ActionLog | None = None
 
     def note(self, text: str) -> None:
         """Tell something that is not data, unless the user wants quiet."""
         if not self.quiet:
             print_note(text)
+
+    def progress(self, what: str, total: int | None = None) -> ProgressLine:
+        """Return the line that tells how far something has come, of so many bytes."""
+        return ProgressLine(what, total, quiet=self.quiet, reporter=self.reporter)
 
     def start_action(self, action: str, **fields: object) -> None:
         """Begin a line pair in the log; a log that cannot be opened is told, and no more."""

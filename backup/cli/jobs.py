@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, cast
 from backup.cli.configured import chosen_jobs, combined, excludes_of, policy_of, stores_of
 from backup.cli.handing_over import hand_over
 from backup.cli.invocation import Invocation
-from backup.cli.keep import rotate_job
+from backup.cli.keep import details_of, rotate_job
 from backup.cli.output import count_text, print_error, print_json, print_line, print_note
+from backup.cli.recording import recorded
 from backup.cli.taking import Options, Wanted, take
 from backup.environment import variable
 from backup.errors import BackupError, KeyMissingError
@@ -65,9 +66,11 @@ def wanted_of(call: Invocation, loaded: Loaded, name: str, options: Options) -> 
     archive = archive_type(options.compression or job.compression or _XZ)
     level = options.level if options.level is not None or options.compression else job.level
     check_level(archive, level)
+    stores = stores_of(call, loaded, name)
+    named = () if call.settings.names_store() else loaded.configuration.stores_of(name)
     return Wanted(
         sources=[source.path for source in job.sources],
-        stores=stores_of(call, loaded, name),
+        stores=stores,
         archive=archive,
         excludes=combined(excludes_of(loaded, name), options.excludes),
         level=level,
@@ -75,6 +78,11 @@ def wanted_of(call: Invocation, loaded: Loaded, name: str, options: Options) -> 
         recipients=options.recipients or (not variable("RECIPIENTS") and job.recipients) or (),
         tags=options.tags or job.tags or (),
         job=name,
+        # By its URL one is not told as it was said: there may be a password in it.
+        names=[
+            one if one in loaded.configuration.stores else str(store)
+            for one, store in zip(named, stores, strict=False)
+        ],
     )
 
 
@@ -90,11 +98,13 @@ def _tell_job(job: str) -> int:
 
 def _run(call: Invocation, wanted: Wanted) -> dict[str, object]:
     """Run one job; an error is told, and becomes the status."""
-    call.status = 0
+    call.status, call.reason = 0, ""
+    call.details.clear()
     told: dict[str, object] = {}
     try:
-        told = take(call, wanted)
-        done = [] if call.dry_run else _rotate(call, wanted, told)
+        with recorded(call, wanted.job):
+            told = take(call, wanted)
+            done = [] if call.dry_run else _rotate(call, wanted, told)
     except BackupError as error:
         call.status = error.exit_code
         if not call.dry_run:
@@ -121,7 +131,8 @@ def _rotate(
         return []
     errors = [one.error for _, one in done if one.error is not None]
     if errors and call.status in _DONE:
-        call.status = errors[0].exit_code
+        call.status, call.reason = errors[0].exit_code, errors[0].message
+    call.details |= details_of([one for _, one in done])
     call.end_action(
         "failed" if errors else "done",
         trashed=[name for _, one in done for name in one.trashed],

@@ -23,12 +23,14 @@ from backup.cli.output import (
     size_text,
     time_text,
 )
-from backup.cli.trash import snapshot_json, trashed_json
+from backup.cli.progress import ProgressLine
+from backup.cli.trash import rotation_json
 from backup.clock import system_clock
 from backup.errors import BackupError, CatalogError, ConfigError, SnapshotNotFoundError
 from backup.listing import StoredSnapshot, list_jobs
 from backup.manager.rotation import TRASH_FOR, JobRotation, RotationRequest, rotate_jobs
 from backup.remembering import recall_for_rotation, remember_rotation
+from backup.reporting import Told
 from backup.retention import (
     MOST_DELETIONS,
     NOTHING_GOES,
@@ -42,6 +44,8 @@ from backup.storage.base import BaseStorage
 _NO_POLICY = (
     "nothing is deleted: say what to keep, for example --keep last=3,daily=14,weekly=8,monthly=12"
 )
+_ROTATING = "rotating"
+_LOOKS = 2  # at each snapshot
 _WORDS = {Verdict.KEEP: "keep", Verdict.PACK: "keep", Verdict.LATER: "later"}
 
 
@@ -80,16 +84,18 @@ def rotate(
         call.start_action("rotate", stores=[store.url for store in stores], keep=keep or [])
     done: list[tuple[BaseStorage, JobRotation]] = []
     for store in stores:
-        rotations = list(_rotations(call, store, request, jobs or []))
+        with call.progress(_ROTATING) as line:
+            rotations = list(_rotations(call, store, _watched(request, line), jobs or []))
         if not call.json:
             _tell(call, store, rotations, request.trash_for)
         done += [(store, one) for one in rotations]
     if call.json:
-        print_json([_rotation_json(store, one) for store, one in done])
+        print_json([rotation_json(store, one) for store, one in done])
     if not (request.policy or any(policy_of(call, store, one.job) for store, one in done)):
         call.note(_NO_POLICY)
     errors = [one.error for _, one in done if one.error is not None]
     call.status = errors[0].exit_code if errors else 0
+    call.details |= details_of([one for _, one in done])
     call.end_action(
         "failed" if errors else "done",
         trashed=[name for _, one in done for name in one.trashed],
@@ -97,6 +103,14 @@ def rotate(
         errors=[error.message for error in errors],
         exit_status=call.status,
     )
+
+
+def details_of(rotations: Sequence[JobRotation]) -> dict[str, Told]:
+    """Return what a supervisor shall know of rotations."""
+    return {
+        "trashed": sum(len(one.trashed) for one in rotations),
+        "purged": sum(len(one.purged) for one in rotations),
+    }
 
 
 def rotate_job(
@@ -110,7 +124,8 @@ def rotate_job(
     host = call.settings.host_name()
     request = replace(_request(call, policy, TRASH_FOR, MOST_DELETIONS), host=host)
     request = _with_what_is_known(call, store, request, [(host, job)])
-    [rotation] = rotate_jobs(store, request, jobs=[(host, job)])
+    with call.progress(_ROTATING) as line:
+        [rotation] = rotate_jobs(store, _watched(request, line), jobs=[(host, job)])
     _remember(call, store, rotation)
     return rotation
 
@@ -125,6 +140,10 @@ def _request(
         trash_for=trash_for,
         most=most,
     )
+
+
+def _watched(request: RotationRequest, line: ProgressLine) -> RotationRequest:
+    return replace(request, on_looked=lambda size: line.add(size / _LOOKS))
 
 
 def _rotations(
@@ -266,28 +285,3 @@ def _summary(
     if waiting:
         parts.append(f"{waiting} waiting in the trash")
     return ", ".join(parts)
-
-
-def _rotation_json(store: BaseStorage, rotation: JobRotation) -> dict[str, object]:
-    error = rotation.error
-    return {
-        "store": store.url,
-        "host": rotation.host,
-        "job": rotation.job,
-        "snapshots": [
-            {
-                **snapshot_json(rotation.snapshots[decision.name]),
-                "verdict": str(decision.verdict),
-                "reason": decision.reason,
-                "counts": decision.counts,
-            }
-            for decision in rotation.plan.decisions
-        ],
-        "purges": [trashed_json(one) for one in rotation.purges],
-        "held": [
-            {**trashed_json(one), "reason": decision.reason} for one, decision in rotation.held
-        ],
-        "trashed": rotation.trashed,
-        "purged": rotation.purged,
-        "error": None if error is None else {"class": type(error).__name__, "text": error.message},
-    }

@@ -1,17 +1,20 @@
-"""Progress with time left, drawn on a terminal only."""
+"""Progress with time left: drawn on a terminal, and told to who supervises the run."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from backup.cli.output import safe_text, size_text
+from backup.reporting import Reporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
 
-_WIDEST = 16
+_WIDEST = 18
 
 
 class ProgressLine:
@@ -21,23 +24,34 @@ class ProgressLine:
         what: What is being done.
         total: How many bytes there are, ``None`` where nobody knows.
         quiet: Whether to stay silent on a terminal too.
+        reporter: Tells the supervisor the same, terminal or not.
     """
 
-    def __init__(self, what: str, total: int | None, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: float | None,
+        *,
+        quiet: bool = False,
+        reporter: Reporter | None = None,
+    ) -> None:
         self._what = what
         self._total = total
-        self._shown = sys.stderr.isatty() and not quiet
+        self._done = 0.0
+        self._drawn = sys.stderr.isatty() and not quiet
+        self._reporter = reporter or Reporter()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
     @property
     def is_shown(self) -> bool:
         """Whether anybody sees it."""
-        return self._shown
+        return self._drawn or self._reporter.is_heard
 
     def __enter__(self) -> Self:
-        if self._shown:
+        if self._drawn:
             self._start()
+        self._reporter.tell(self._what, self._done, self._total)
         return self
 
     def _start(self) -> None:
@@ -53,32 +67,56 @@ class ProgressLine:
             transient=True,
         )
         self._progress.start()
-        what = safe_text(self._what)
-        shown = what if len(what) <= _WIDEST else what[: _WIDEST - 1] + "…"
-        self._task = self._progress.add_task(shown, total=self._total, told="")
+        self._add_task()
 
-    def expect(self, total: int) -> None:
-        """Tell how many bytes there are in all."""
-        self._update(total=total)
+    def _add_task(self) -> None:
+        if self._progress is not None:
+            what = safe_text(self._what)
+            shown = what if len(what) <= _WIDEST else what[: _WIDEST - 1] + "…"
+            self._task = self._progress.add_task(shown, total=self._total, told="")
+
+    def begin(self, what: str, total: float | None) -> None:
+        """Tell that something else is being done now."""
+        self._what, self._total, self._done = what, total, 0.0
+        if self._progress is not None and self._task is not None:
+            self._progress.remove_task(self._task)
+        self._add_task()
+        self._reporter.tell(what, 0, total)
+
+    def at(self, what: str, done: float, total: float | None) -> None:
+        """Tell how far it is, and what is being done, which may be something else now."""
+        if (what, total) != (self._what, self._total):
+            self.begin(what, total)
+        self.set(done)
 
     def set(self, done: float) -> None:
         """Tell that ``done`` bytes are done in all."""
-        self._update(completed=done)
+        self._done = done
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done)
+            self._progress.update(self._task, told=_told(self._progress.tasks[0]))
+        self._reporter.tell(self._what, done, self._total)
 
     def add(self, more: float) -> None:
         """Tell that ``more`` bytes are done."""
-        self._update(advance=more)
+        self.set(self._done + more)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the line away while something else is written."""
+        if self._progress is None:
+            yield
+            return
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def say(self, text: str) -> None:
         """Show a line of text above, where there is a line at all."""
         if self._progress is not None:
             self._progress.console.print(f"auto-backup: {text}", markup=False, highlight=False)
-
-    def _update(self, **change: float) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, **change)  # type: ignore[arg-type]
-            told = _told(self._progress.tasks[0])
-            self._progress.update(self._task, told=told)
 
     def __exit__(
         self,
@@ -86,6 +124,7 @@ class ProgressLine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._reporter.flush()
         if self._progress is not None:
             self._progress.stop()
 

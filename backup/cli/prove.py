@@ -63,7 +63,7 @@ def verify(
     checked: Checked = {}
     for number, one in enumerate(located, 1):
         what = "verifying" if len(located) == 1 else f"verifying {number}/{len(located)}"
-        with ProgressLine(what, one.source.size, quiet=call.quiet) as line:
+        with call.progress(what, one.source.size) as line:
             proof = _verify(one, identities, level, line, checked=checked, trusted=trusted)
         if not call.dry_run:
             call.remember(partial(remember_proof, located=one, proof=proof))
@@ -78,6 +78,7 @@ def verify(
     call.status = _DAMAGED if broken else 0
     if not call.json and not call.quiet and len(proofs) > 1:
         print_line(f"{len(proofs) - broken} of {count_text(len(proofs), 'snapshot')} hold")
+    call.details |= {"snapshots": len(proofs), "damaged": broken, "level": str(level)}
     call.end_action(
         "damaged" if broken else "done",
         snapshots=len(proofs),

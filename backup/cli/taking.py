@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from backup.manager.naming import default_job
 from backup.manager.own_stores import refuse_stores
 from backup.model import ArchiveType, ExcludeRules, path_text
 from backup.remembering import remember_taken
+from backup.reporting import Told
 from backup.sources.roots import Root, prepare_roots
 from backup.storage.base import BaseStorage, ProofStrength
 
@@ -56,6 +57,7 @@ class Wanted:
         recipients: Public keys to seal for in place of those that are named elsewhere.
         tags: Words to keep with it.
         job: The job's name, empty where it is to be made of the sources.
+        names: What the stores are called, where they have names.
     """
 
     sources: Sequence[Path]
@@ -67,6 +69,7 @@ class Wanted:
     recipients: Sequence[str] = ()
     tags: tuple[str, ...] = ()
     job: str = ""
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ def take(call: Invocation, wanted: Wanted) -> dict[str, object]:
     call.settings.public_recipients(wanted.recipients)  # a wrong one is told at once
     if call.dry_run:
         return tell_plan(call, roots, wanted.excludes.rules, wanted.stores)
-    return _take(call, _request(call, wanted, roots), roots, wanted.stores)
+    return _take(call, wanted, _request(call, wanted, roots), roots)
 
 
 def _request(call: Invocation, wanted: Wanted, roots: Sequence[Root]) -> SnapshotRequest:
@@ -123,8 +126,9 @@ def _request(call: Invocation, wanted: Wanted, roots: Sequence[Root]) -> Snapsho
 
 
 def _take(
-    call: Invocation, request: SnapshotRequest, roots: Sequence[Root], stores: list[BaseStorage]
+    call: Invocation, wanted: Wanted, request: SnapshotRequest, roots: Sequence[Root]
 ) -> dict[str, object]:
+    stores = wanted.stores
     call.start_action(
         "backup",
         job=request.job,
@@ -133,24 +137,31 @@ def _take(
     )
     if not call.settings.names_store() and stores[0].local_root() == default_store_dir():
         call.note(f"no --store given: snapshots go to {stores[0]}")
-    with ProgressLine(request.job, None, quiet=call.quiet) as line:
-        total = measure(roots, request.rules, stores).bytes if line.is_shown else 0
-        line.expect(total)
+    with call.progress("counting") as line:
+        total = measure(roots, request.rules, stores, line.set).bytes if line.is_shown else 0
+        line.begin(request.job, total)
         slow = SlowXz(line.say)
 
         def tell(at: Progress) -> None:
+            if at.proven is not None:
+                line.at("proving", at.proven, at.stored)
+                return
             line.set(at.read)
             slow.watch(at.read, total, at.quicker)
 
         report = take_snapshot(request, stores[0], leave_out=stores[1:], on_progress=tell)
-    failed = _copy(report.name, stores)
+    failed = _copy(call, report, wanted)
     for store in stores:
         if store not in failed:
             _remember(call, request, report, store)
     incomplete = bool(report.problems)
-    call.status = _SOME_OF_IT if incomplete else 0
-    if failed:
-        call.status = next(iter(failed.values())).exit_code
+    if incomplete:
+        call.status = _SOME_OF_IT
+        paths = count_text(len(report.problems), "path was", "paths were")
+        call.reason = f"{paths} {_NOT_WHOLE}"
+    for error in [*failed.values()][:1]:
+        call.status, call.reason = error.exit_code, error.message
+    call.details |= _details(report, wanted, failed)
     call.end_action(
         "failed" if failed else "incomplete" if incomplete else "done",
         snapshot=report.id.hex(),
@@ -182,15 +193,48 @@ def _remember(
     )
 
 
-def _copy(name: str, stores: Sequence[BaseStorage]) -> dict[BaseStorage, BackupError]:
+def _copy(
+    call: Invocation, report: SnapshotReport, wanted: Wanted
+) -> dict[BaseStorage, BackupError]:
     """Copy a snapshot from the first store to all others; return those that did not take it."""
     failed: dict[BaseStorage, BackupError] = {}
-    for store in stores[1:]:
+    first, *others = wanted.stores
+    for name, store in zip(_names(wanted)[1:], others, strict=True):
         try:
-            copy_snapshot(stores[0], name, store)
+            with call.progress(f"copying to {name}", report.size) as line:
+                copy_snapshot(first, report.name, store, on_copied=_half_each(line))
         except BackupError as error:
             failed[store] = error
     return failed
+
+
+def _half_each(line: ProgressLine) -> Callable[[int, int], None]:
+    """Return what shows a copy, which is written and read back, as one piece of work."""
+    return lambda written, proven: line.set((written + proven) / 2)
+
+
+def _names(wanted: Wanted) -> Sequence[str]:
+    is_named = len(wanted.names) == len(wanted.stores)
+    return wanted.names if is_named else [str(store) for store in wanted.stores]
+
+
+def _details(
+    report: SnapshotReport, wanted: Wanted, failed: Collection[BaseStorage]
+) -> dict[str, Told]:
+    """Return what a supervisor shall know of the snapshot, and the record of runs."""
+    named = list(zip(_names(wanted), wanted.stores, strict=True))
+    return {
+        "snapshot": report.id.hex(),
+        "name": report.name,
+        "sequence": report.sequence,
+        "size": report.size,
+        "source_bytes": report.counts.bytes,
+        "entries": report.counts.entries,
+        "problems": len(report.problems),
+        "stores": ", ".join(name for name, store in named if store not in failed),
+        "not_copied": ", ".join(name for name, store in named if store in failed),
+        "strength": str(report.strength),
+    }
 
 
 def _tell_report(

@@ -22,7 +22,7 @@ from backup.cli.output import (
 )
 from backup.errors import ConfigError, SnapshotNotFoundError
 from backup.listing import StoredSnapshot, Trashed, choose_snapshot, list_job_files, list_trash
-from backup.manager.rotation import TRASH_FOR
+from backup.manager.rotation import TRASH_FOR, JobRotation
 from backup.manager.trash import take_out_of_trash
 from backup.storage.base import BaseStorage
 
@@ -150,4 +150,30 @@ def trashed_json(trashed: Trashed) -> dict[str, object]:
         "purged_from": trashed.since + TRASH_FOR,
         "why": None if marker is None else marker.reason,
         "by": None if marker is None else marker.host,
+    }
+
+
+def rotation_json(store: BaseStorage, rotation: JobRotation) -> dict[str, object]:
+    """Return what is told in JSON of a rotation."""
+    error = rotation.error
+    return {
+        "store": store.url,
+        "host": rotation.host,
+        "job": rotation.job,
+        "snapshots": [
+            {
+                **snapshot_json(rotation.snapshots[decision.name]),
+                "verdict": str(decision.verdict),
+                "reason": decision.reason,
+                "counts": decision.counts,
+            }
+            for decision in rotation.plan.decisions
+        ],
+        "purges": [trashed_json(one) for one in rotation.purges],
+        "held": [
+            {**trashed_json(one), "reason": decision.reason} for one, decision in rotation.held
+        ],
+        "trashed": rotation.trashed,
+        "purged": rotation.purged,
+        "error": None if error is None else {"class": type(error).__name__, "text": error.message},
     }

@@ -37,6 +37,7 @@ class Written(NamedTuple):
     problems: tuple[Problem, ...]
     left_out: LeftOut
     sources: tuple[bytes, ...] = ()
+    quicker: float = 0.0
 
 
 class ContentWriter:
@@ -106,7 +107,8 @@ class ContentWriter:
         )
         sources = tuple(root.path for root in self._roots)
         problems = tuple(self._problems)
-        return Written(self._counts, problems, self._omissions.summary(), sources)
+        left_out = self._omissions.summary()
+        return Written(self._counts, problems, left_out, sources, self._quicker)
 
     def _write_archive(self) -> None:
         """Write the archive's frames, in their order, however the jobs are done."""

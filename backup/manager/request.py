@@ -49,7 +49,8 @@ class Progress(NamedTuple):
     """How far a run has come: bytes of contents ``read``, bytes of the snapshot ``stored``.
 
     ``quicker`` tells how many times as fast its first frame would have been made with zstd,
-    0 where nobody tried: it is tried where the archive is xz.
+    0 where nobody tried: it is tried where the archive is xz. ``proven`` tells how many bytes of
+    the snapshot have been read back; it is ``None`` while there is more to write.
     """
 
     entries: int
@@ -57,6 +58,7 @@ class Progress(NamedTuple):
     stored: int
     path: bytes
     quicker: float = 0.0
+    proven: int | None = None
 
 
 OnProgress = Callable[[Progress], None]

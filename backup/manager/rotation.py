@@ -6,10 +6,11 @@ the store holds of the job, in the trash or not, would let it go as well.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
+from typing import TypeVar
 
 from backup._version import PROGRAM
 from backup.clock import Clock, system_clock
@@ -37,10 +38,15 @@ from backup.retention import (
 )
 from backup.snapshot.recipients import Identity
 from backup.snapshot.trash_marker import TrashMarker
-from backup.storage.base import BaseStorage
+from backup.storage.base import BaseStorage, StoredFile
 
 TRASH_FOR = timedelta(days=7)
 _NO_FILES = JobFiles({}, {}, {}, ())
+_Sized = TypeVar("_Sized", StoredFile, StoredSnapshot)
+
+
+def _tell_nobody(_: int) -> None:
+    return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,7 @@ class RotationRequest:
         proven: When snapshots were proven, by id; of each job the newest proven one stays.
         known: Ids that have to be in the store, by ``host/job``: a job of which one is missing is
             left alone.
+        on_looked: Is told the size of each snapshot that is looked at, which happens twice.
     """
 
     policy: RetentionPolicy
@@ -69,6 +76,7 @@ class RotationRequest:
     most: int = MOST_DELETIONS
     proven: Mapping[str, datetime] = field(default_factory=dict)
     known: Mapping[str, Collection[str]] = field(default_factory=dict)
+    on_looked: Callable[[int], object] = field(default=_tell_nobody, repr=False)
 
 
 @dataclass
@@ -149,7 +157,8 @@ def _plan(
     now = request.clock()
     files = list_job_files(storage, host=rotation.host, job=rotation.job)
     trash = describe_trash(storage, files)
-    live = _open(storage, describe_files(storage, files.live.values()), request)
+    stored = describe_files(storage, _looked_at(files.live.values(), request))
+    live = _open(storage, stored, request)
     hidden = _open(storage, [one.snapshot for one in trash], request)
     _check_known(storage, rotation, request, [*live, *hidden])
     _check_referred(storage, live, hidden)
@@ -176,7 +185,15 @@ def _decide(
 def _open(
     storage: BaseStorage, found: Sequence[StoredSnapshot], request: RotationRequest
 ) -> list[Opened]:
-    return [open_candidate(storage, one, request.identities) for one in found]
+    looked_at = _looked_at(found, request)
+    return [open_candidate(storage, one, request.identities) for one in looked_at]
+
+
+def _looked_at(found: Iterable[_Sized], request: RotationRequest) -> Iterator[_Sized]:
+    """Yield what is looked at, one by one, and tell of each."""
+    for one in found:
+        yield one
+        request.on_looked(one.size)
 
 
 def _check_known(

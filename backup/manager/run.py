@@ -19,7 +19,13 @@ from backup.manager.content import ContentWriter, Written
 from backup.manager.frame_pool import frame_pool
 from backup.manager.own_stores import directories_of, refuse_stores
 from backup.manager.recovery_files import place_recovery_files
-from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
+from backup.manager.request import (
+    OnProgress,
+    Progress,
+    SnapshotReport,
+    SnapshotRequest,
+    no_progress,
+)
 from backup.model import ID_BYTES, SnapshotKind, path_text
 from backup.snapshot.compression import check_level
 from backup.snapshot.end import EndRecord
@@ -64,7 +70,7 @@ def take_snapshot(
         request: What to save, for whom, and how.
         storage: Where to. Its own directory is left out of the sources.
         leave_out: Further stores whose directories are left out.
-        on_progress: Is told after every frame.
+        on_progress: Is told after every frame, and while what was written is read back.
 
     Raises:
         ConfigError: A source is a store, or lies in one; or a rule or a tag cannot be used.
@@ -112,7 +118,7 @@ def _take_alone(
             request, core, roots, sink.write, skip=skip, on_progress=on_progress
         )
         _refuse_empty(roots, written, had_content=place.had_content)
-        receipt = sink.seal()
+        receipt = _seal(sink, written, writer.size, on_progress)
         with _remembered(request, storage, core, str(name), written):
             _commit(storage, sink, str(name), writer.keys_file(), receipt)
     with suppress(StorageError):  # a convenience; verify tells where it is missing
@@ -226,6 +232,13 @@ def _remembered(
     memory.intend(storage, request.host, request.job, one)
     yield
     memory.settle(storage, request.host, request.job, one)
+
+
+def _seal(sink: StorageWriter, written: Written, stored: int, on_progress: OnProgress) -> Receipt:
+    """Have what was written proven, and tell how far that has come."""
+    counts = written.counts
+    at = Progress(counts.entries, counts.bytes, stored, b"", written.quicker)
+    return sink.seal(lambda proven: on_progress(at._replace(proven=proven)))
 
 
 def _refuse_empty(roots: Sequence[Root], written: Written, *, had_content: bool) -> None:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from backup.errors import InvalidArgumentError, LimitError, SnapshotNotFoundError, StorageError
+from backup.reporting import OnBytes, tell_nobody
 from backup.storage.os_errors import as_storage_errors
 
 if TYPE_CHECKING:
@@ -86,11 +87,14 @@ class StorageWriter(ABC):
         """Append all of ``data``, which may be changed afterwards, and return its length."""
 
     @abstractmethod
-    def seal(self) -> Receipt:
+    def seal(self, on_proven: OnBytes = tell_nobody) -> Receipt:
         """Make what was written durable, and prove that the storage holds it.
 
         The file stays invisible, so that what belongs to it can be stored first. Sealing again
         returns the same receipt.
+
+        Args:
+            on_proven: Is told how many bytes of the file have been read back.
 
         Raises:
             StorageError: It is not durable, or the medium returns something else.

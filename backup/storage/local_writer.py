@@ -11,6 +11,7 @@ import stat
 from contextlib import suppress
 
 from backup.errors import StorageError
+from backup.reporting import OnBytes
 from backup.storage.appending import FileAppender
 from backup.storage.base import ProofStrength, Receipt, is_name, name_taken
 from backup.storage.directories import Sync, close_directory, give_to_owner, sync_directory
@@ -92,11 +93,11 @@ class LocalWriter(StagedWriter):
             self._appender.write(block)
             self._read_back.follow(self._appender.written)
 
-    def _settle(self) -> Receipt:
+    def _settle(self, on_proven: OnBytes) -> Receipt:
         with as_storage_errors(self._task):
             digest = self._appender.digest()
             size = self._appender.size
-            returned = self._read_back.digest(size)
+            returned = self._read_back.digest(size, on_proven)
         if returned != digest:
             raise StorageError(
                 f"{self._task}: the medium did not return what was written",

@@ -11,6 +11,7 @@ from threading import Lock
 
 from backup.clock import Clock, system_clock
 from backup.errors import LockedError
+from backup.reporting import OnBytes
 from backup.storage.base import (
     BaseStorage,
     ProofStrength,
@@ -106,8 +107,9 @@ class _MemoryWriter(StagedWriter):
     def _append(self, block: bytes | memoryview) -> None:
         self._content += block
 
-    def _settle(self) -> Receipt:
+    def _settle(self, on_proven: OnBytes) -> Receipt:
         digest = hashlib.sha256(self._content).digest()
+        on_proven(len(self._content))
         return Receipt(len(self._content), digest, ProofStrength.READ_BACK)
 
     def _publish(self) -> None:

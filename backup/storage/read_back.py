@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
+from backup.reporting import OnBytes, tell_nobody
 from backup.storage.directories import Sync
 
 _STRETCH = 64 << 20
@@ -15,6 +16,7 @@ _STRETCH = 64 << 20
 
 _BLOCK = 4 << 20
 _ALIGNED = 4096
+_TELL_SECONDS = 0.5
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -62,8 +64,12 @@ class FollowingReader:
             # Whole blocks only: reading past the cache wants them.
             self._under_way = self._pool.submit(self._read_up_to, size // _BLOCK * _BLOCK)
 
-    def digest(self, size: int) -> bytes:
+    def digest(self, size: int, on_bytes: OnBytes = tell_nobody) -> bytes:
         """Make the whole file of ``size`` bytes durable; return the SHA-256 of what came back.
+
+        Args:
+            size: How long it is.
+            on_bytes: Is told how many bytes of it have come back.
 
         Returns:
             The digest; no bytes where the file has another length.
@@ -71,8 +77,11 @@ class FollowingReader:
         Raises:
             OSError: It could not be made durable, or not be read.
         """
+        while self._under_way is not None and not self._under_way.done():
+            wait([self._under_way], timeout=_TELL_SECONDS)
+            on_bytes(self._done)
         self._wait()
-        self._read_up_to(size)
+        self._read_up_to(size, on_bytes)
         whole = os.fstat(self._file).st_size == size
         return self._sha256.digest() if whole else b""
 
@@ -88,7 +97,7 @@ class FollowingReader:
         if under_way is not None:
             under_way.result()
 
-    def _read_up_to(self, stop: int) -> None:
+    def _read_up_to(self, stop: int, on_bytes: OnBytes = tell_nobody) -> None:
         self._sync(self._file)
         # Only pages that are on the medium can be dropped, so this comes after the sync.
         os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -102,6 +111,7 @@ class FollowingReader:
                 return  # it is shorter than what was written, which the digest tells
             self._sha256.update(self._block[:count])
             self._done += count
+            on_bytes(self._done)
 
     def _read(self, room: memoryview) -> int:
         try:

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from backup.errors import StorageError
+from backup.reporting import OnBytes, tell_nobody
 from backup.storage.base import Receipt, StorageWriter
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ class StagedWriter(StorageWriter):
             self._append(block)
         return len(block)
 
-    def seal(self) -> Receipt:
+    def seal(self, on_proven: OnBytes = tell_nobody) -> Receipt:
         """See StorageWriter."""
         if self._receipt is None:
             with self._step(_Stage.OPEN):
-                self._receipt = self._settle()
+                self._receipt = self._settle(on_proven)
             self._stage = _Stage.SEALED
         return self._receipt
 
@@ -81,7 +82,7 @@ class StagedWriter(StorageWriter):
         """Write all of ``block``; unless it is bytes, it may change after the return."""
 
     @abstractmethod
-    def _settle(self) -> Receipt:
+    def _settle(self, on_proven: OnBytes) -> Receipt:
         """Make what was written durable, and prove it."""
 
     @abstractmethod

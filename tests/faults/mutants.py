@@ -184,7 +184,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was written is not read back",
-        {_WRITER: [("returned = self._read_back.digest(size)", "returned = digest")]},
+        {_WRITER: [("returned = self._read_back.digest(size, on_proven)", "returned = digest")]},
         kind="write",
         faults=[("FLIP", "")],
     ),
