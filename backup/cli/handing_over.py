@@ -169,7 +169,6 @@ class _Watch:
         self._json = bytearray()
         self._told: list[object] = []
         self._line: ProgressLine | None = None
-        self._what = ""
 
     def show(self, connection: Call) -> None:
         """Show it to the end; the exit status tells what became of all."""
@@ -204,14 +203,10 @@ class _Watch:
             self._refuse(reply)
 
     def _draw(self, moved: Moved) -> None:
-        if self._line is None or self._what != moved.what:
-            self._hide()
-            self._what = moved.what
-            self._line = ProgressLine(moved.what, None, quiet=self._call.quiet)
+        if self._line is None:
+            self._line = ProgressLine(moved.what, moved.total, quiet=self._call.quiet)
             self._line.__enter__()
-        if moved.total is not None:
-            self._line.expect(int(moved.total))
-        self._line.set(moved.done)
+        self._line.at(moved.what, moved.done, moved.total)
 
     def _hide(self) -> None:
         line, self._line = self._line, None
