@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -13,12 +15,12 @@ from backup.cli.scheduling import Scheduling, open_scheduling, reasons_to_wait
 from backup.clock import system_clock
 from backup.config.identity import digest_of
 from backup.control import Request, ask
-from backup.errors import BackupError
+from backup.errors import BackupError, ConfigError
 from backup.health import Health, examine
 from backup.health.gathering import Now
 from backup.tasks import watched_of
 
-_OUTDATED = (
+OUTDATED = (
     "the daemon goes by another configuration; 'auto-backup daemon reload' lets it read this one"
 )
 
@@ -26,20 +28,51 @@ _OUTDATED = (
 def look(call: Invocation, names: Sequence[str]) -> Health:
     """Return how jobs are; all of them where none is named.
 
+    The daemon is asked first, if there is one. It goes by the configuration that it has, also when
+    the files are broken by now, or not for this user to read.
+
     Raises:
         ConfigError: There is no configuration, or no such job in it.
         RunStateError: The record of runs cannot be used.
     """
-    found = open_scheduling(call)
+    told, remarks = _told_by_daemon(call)
+    try:
+        found = open_scheduling(call)
+    except ConfigError as error:
+        if told is None:
+            raise
+        return _chosen(told.health, names, (_unusable(error),))
+    if told is not None and told.digest == digest_of(found.configuration):
+        return _chosen(told.health, names, remarks)
+    if told is not None:
+        remarks = (*remarks, OUTDATED)
+    return _chosen(_gathered(call, found), names, remarks)
+
+
+def _unusable(error: ConfigError) -> str:
+    first = error.problems[0] if error.problems else error.message
+    return f"the configuration cannot be used, and the daemon goes on by the one it has: {first}"
+
+
+def _chosen(health: Health, names: Sequence[str], remarks: Sequence[str]) -> Health:
+    known = [one.job for one in health.jobs]
     for name in names:
-        found.task(name)
-    health, remarks = _told_by_daemon(call, found)
-    health = health or _gathered(call, found)
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+            raise ConfigError(f"the configuration has no job {name!r}", hint=hint)
     jobs = tuple(one for one in health.jobs if not names or one.job in names)
     return replace(health, jobs=jobs, remarks=(*remarks, *health.remarks))
 
 
-def _told_by_daemon(call: Invocation, found: Scheduling) -> tuple[Health | None, tuple[str, ...]]:
+class _Told(NamedTuple):
+    """What the daemon tells; ``digest`` is that of its configuration."""
+
+    health: Health
+    digest: str
+
+
+def _told_by_daemon(call: Invocation) -> tuple[_Told | None, tuple[str, ...]]:
     """Return what the daemon tells, ``None`` where it cannot, and what a person should hear."""
     try:
         answer = ask(socket_of(call), Request("status"), trusted_users(call))
@@ -47,10 +80,9 @@ def _told_by_daemon(call: Invocation, found: Scheduling) -> tuple[Health | None,
         return None, (error.message,)
     if answer is None:
         return None, ()
-    if answer.fields.get("daemon", {}).get("digest") != digest_of(found.configuration):
-        return None, (_OUTDATED,)
     try:
-        return msgspec.convert(answer.fields.get("health"), Health), ()
+        health = msgspec.convert(answer.fields.get("health"), Health)
+        return _Told(health, str(answer.fields.get("daemon", {}).get("digest"))), ()
     except msgspec.ValidationError:
         return None, ("the daemon is of another version",)
 

@@ -282,6 +282,7 @@ class Daemon:
         self._notifier.stopping()
         running = ", ".join(self.runner.running())
         self._notifier.status(f"ending: {running}" if running else "ending")
+        self._listening.stop()
         self._heart.stop()
         if self.runner.stop(_STOPPING):
             self._copies.clear()
