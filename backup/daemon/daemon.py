@@ -216,6 +216,7 @@ class Daemon:
     def _look(self) -> datetime:
         if self.is_ending:
             return self._clock() + LOOK_AGAIN
+        self._line.forget()
         return self.runner.look()
 
     def _beat(self) -> None:

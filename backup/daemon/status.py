@@ -113,23 +113,25 @@ class StatusLine:
         self._stalled = stalled
         self._running: Sequence[str] = ()
         self._turns: Sequence[Turn] = ()
+        self._unread = ""
         self._read = float("-inf")
 
     def text(self, problem: str) -> str:
         """Return the line."""
         running = self._runner.running()
         if running != self._running or time.monotonic() - self._read > _AGENDA_EVERY:
-            self._turns = self._agenda()
+            self._turns, self._unread = self._agenda()
             self._running, self._read = running, time.monotonic()
-        found = Situation(self._stalled(), problem, running, self._turns)
+        found = Situation(self._stalled(), problem or self._unread, running, self._turns)
         return status_text(found, self._clock(), self._zone) or "nothing is due"
 
     def forget(self) -> None:
         """Read anew what is next when it is asked for."""
         self._read = float("-inf")
 
-    def _agenda(self) -> Sequence[Turn]:
+    def _agenda(self) -> tuple[Sequence[Turn], str]:
+        """Return when tasks are next, and why that is not known."""
         try:
-            return self._runner.agenda()
-        except BackupError:  # the look that meets it tells
-            return ()
+            return self._runner.agenda(), ""
+        except BackupError as error:
+            return (), error.message
