@@ -17,7 +17,7 @@ PREFIX = "AUTO_BACKUP_"
 SYSTEM_CONFIG = Path("/etc") / _APP
 SYSTEM_STATE = Path("/var/lib") / _APP
 SYSTEM_RUNTIME = Path("/run") / _APP
-SOCKET = "control.sock"
+_CONTROL = "control.sock"
 GROUP = _APP
 
 VARIABLES: Mapping[str, str] = {
@@ -105,18 +105,25 @@ def config_directories() -> list[Path]:
 
 
 def state_dir() -> Path:
-    """Return where state lies: ``AUTO_BACKUP_STATE_DIR``, else the user's state directory."""
+    """Return where state lies: ``AUTO_BACKUP_STATE_DIR``, else the machine's, else the user's.
+
+    The machine's is for root, where there is one: what root does by hand then is one with what the
+    daemon does, which may have a user of its own.
+    """
     given = variable("STATE_DIR")
     if given:
         return Path(given).expanduser()
+    if os.geteuid() == 0 and SYSTEM_STATE.is_dir():
+        return SYSTEM_STATE
     import platformdirs  # noqa: PLC0415 - see above
 
     return platformdirs.user_state_path(_APP)
 
 
 def control_socket(state: Path) -> Path:
-    """Return where the daemon that has its state in ``state`` listens."""
-    return SYSTEM_RUNTIME / SOCKET if state == SYSTEM_STATE else state / SOCKET
+    """Return the socket by which one talks to the daemon whose state lies in ``state``."""
+    is_system = os.path.realpath(state) == os.path.realpath(SYSTEM_STATE)
+    return (SYSTEM_RUNTIME if is_system else state) / _CONTROL
 
 
 def group_id(name: str) -> int | None:

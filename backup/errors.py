@@ -14,8 +14,9 @@ Rules:
     ├── ConfigError                    2
     │   └── InvalidArgumentError       2   also a ValueError
     ├── SourceError                    1   a source as a whole cannot be read
-    ├── CatalogError                   1   the local catalog cannot be used
-    ├── RunStateError                  1   what is known of this machine's runs cannot be used
+    ├── StateError                     1   a database of this machine cannot be used
+    │   ├── CatalogError               1   what is known of its stores
+    │   └── RunStateError              1   what is known of its runs
     ├── WorkerError                    1   a worker process was killed, or has failed
     ├── DaemonError                    1   the daemon does not do what it is asked for
     ├── SnapshotNotFoundError         10
@@ -96,11 +97,25 @@ class SourceError(BackupError):
     """A source as a whole cannot be read."""
 
 
-class CatalogError(BackupError):
+class StateError(BackupError):
+    """A database in which this machine keeps what it knows cannot be used.
+
+    Args:
+        message: What failed, on what.
+        hint: What to do next, where there is something to do.
+        is_newer: Whether a newer version of this program made it: one that runs should end.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, is_newer: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_newer = is_newer
+
+
+class CatalogError(StateError):
     """The catalog of this machine cannot be used; snapshots and stores can."""
 
 
-class RunStateError(BackupError):
+class RunStateError(StateError):
     """What is known of the runs of this machine's jobs cannot be read, or not be recorded."""
 
 

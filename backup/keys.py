@@ -189,7 +189,7 @@ def load_or_create_host_key(state_dir: Path) -> HostKey:
     except FileNotFoundError:
         key = HostKey.generate()
     try:
-        write_private(path, base64.urlsafe_b64encode(key.secret) + b"\n", give=True)
+        write_private(path, base64.urlsafe_b64encode(key.secret) + b"\n", state=state_dir)
     except FileExistsError:  # another run was quicker
         return _load_host_key(path)
     return key
@@ -209,7 +209,7 @@ def load_host_public(state_dir: Path) -> bytes | None:
 
 def _load_host_key(path: Path) -> HostKey:
     try:
-        return HostKey(FernetKey.parse(read_private(path, given=True)).secret)
+        return HostKey(FernetKey.parse(read_private(path, state=path.parent)).secret)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -6,9 +6,11 @@ import os
 import re
 import stat
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 
 from backup.errors import SecretKeyError, StorageError
+from backup.owners import as_owner
 from backup.storage.directories import close_directory, open_directory
 from backup.storage.local_writer import LocalWriter, remove_stale
 from backup.storage.os_errors import as_storage_errors
@@ -17,27 +19,44 @@ LONGEST = 64 * 1024
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def read_private(path: Path, *, longest: int = LONGEST, given: bool = False) -> bytes:
+def read_private(path: Path, *, longest: int = LONGEST, state: Path | None = None) -> bytes:
     """Return what is in ``path``; a symbolic link is followed, a pipe is read as it is.
 
     Args:
         path: The file.
         longest: How many bytes it may have.
-        given: Whether it may also belong to the owner of its directory, as what
-            ``write_private(give=True)`` has written.
+        state: The state directory that it is part of, where it is: it may then also belong to that
+            directory's owner, as whom root reads it; and it has to be a regular file.
 
     Raises:
         SecretKeyError: Others may read the file, or it belongs to another user, who could change
             it, or it is longer than ``longest`` bytes.
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
-        owners = {0, os.geteuid()} | ({path.parent.stat().st_uid} if given else set())
-        _refuse_if_open(path, os.fstat(file.fileno()), owners)
-        content = file.read(longest + 1)
+    if state is None:
+        with path.open("rb") as file:
+            _refuse_if_open(path, os.fstat(file.fileno()), {0, os.geteuid()})
+            content = file.read(longest + 1)
+    else:
+        content = _read_state(path, state, longest + 1)
     if len(content) > longest:
         raise SecretKeyError(f"{path} is not a key file: it is longer than {longest} bytes")
     return content
+
+
+def _read_state(path: Path, state: Path, most: int) -> bytes:
+    with as_owner(state, _below(state, path)):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+                raise SecretKeyError(f"{path} is not a regular file")
+            _refuse_if_open(path, status, {0, os.geteuid(), state.stat().st_uid})
+            return file.read(most)
+
+
+def _below(state: Path, path: Path) -> str:
+    return os.fspath(path.relative_to(state))
 
 
 def _refuse_if_open(path: Path, status: os.stat_result, owners: Collection[int]) -> None:
@@ -55,20 +74,27 @@ def _refuse_if_open(path: Path, status: os.stat_result, owners: Collection[int])
         )
 
 
-def write_private(path: Path, content: bytes, *, replace: bool = False, give: bool = False) -> None:
+def write_private(
+    path: Path, content: bytes, *, replace: bool = False, state: Path | None = None
+) -> None:
     """Write a file whole, durable and private, or not at all.
 
     Args:
         path: Where to; missing directories are made.
         content: All that is to be in it.
         replace: Whether it may take the place of one that is there.
-        give: Whether it is to be the directory's owner's, if root makes it.
+        state: The state directory that it is to be part of, where it is: root writes as its owner.
 
     Raises:
         FileExistsError: There is one, and it may not be replaced.
         StorageError: It cannot be written, or would not be private there; what was there before is
             as it was.
     """
+    with nullcontext() if state is None else as_owner(state, _below(state, path)):
+        _write(path, content, replace=replace, give=state is not None)
+
+
+def _write(path: Path, content: bytes, *, replace: bool, give: bool) -> None:
     with as_storage_errors(f"cannot make the directory of {path}"):
         # Snapshots will need what is written here: it must last as long as they do.
         directory = open_directory(path.parent, (), create=os.fsync)

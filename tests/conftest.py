@@ -14,6 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, settings
 
+import backup.environment
 from backup.environment import VARIABLES
 from backup.manager import SnapshotRequest
 from backup.snapshot.recipients import FernetKey
@@ -50,6 +51,8 @@ def private_home(tmp_path_factory, monkeypatch):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
     for name in VARIABLES:  # what is set, even to nothing, wins over an .env file
         monkeypatch.setenv(f"AUTO_BACKUP_{name}", "")
+    for name in ("SYSTEM_STATE", "SYSTEM_RUNTIME"):
+        monkeypatch.setattr(backup.environment, name, home / name.lower())
     monkeypatch.setenv("AUTO_BACKUP_STATE_DIR", str(home / "auto-backup-state"))
     monkeypatch.setenv("AUTO_BACKUP_KEY_FILE", str(home / "auto-backup-key"))
     monkeypatch.setenv("AUTO_BACKUP_HOST", HOST)

@@ -73,7 +73,7 @@ class Invocation:
         self.action = action
         path = self.log_file or self.settings.state_dir() / LOG_NAME
         try:
-            self._log = ActionLog(path)
+            self._log = ActionLog(path, is_state=self.log_file is None)
         except OSError as error:
             print_note(f"cannot write the log {path}: {error.strerror}")
             return

@@ -23,9 +23,10 @@ from backup.config.dotenv import read_dotenv
 from backup.config.finding import FOLDER
 from backup.environment import PREFIX, Default
 from backup.errors import BackupError, ConfigError
+from backup.owners import give_to_owner
 from backup.private_files import write_private
 from backup.running import Task, Work
-from backup.storage.directories import close_directory, give_to_owner, open_directory
+from backup.storage.directories import close_directory, open_directory
 
 if TYPE_CHECKING:
     from backup.config.reading import Loaded

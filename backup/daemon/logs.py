@@ -11,7 +11,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
 
-from backup.storage.directories import give_to_owner
+from backup.owners import give_to_owner
 
 LOG_NAME = "daemon.log"
 _MOST_BYTES = 5 * 1024 * 1024

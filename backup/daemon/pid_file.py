@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from backup.errors import LockedError, RunStateError
-from backup.storage.directories import give_to_owner
+from backup.owners import give_to_owner
 
 PID_NAME = "daemon.pid"
 _TRIES, _PAUSE = 20, 0.01

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backup.clock import Clock
-from backup.database.file import DamagedFileError, Schema, move_aside, opened
+from backup.database.file import DamagedFileError, Schema, move_aside, opened, working_at
 
 WAIT = 10.0
 
@@ -92,7 +92,8 @@ class Database:
 
     def _move_aside(self) -> Path:
         try:
-            return move_aside(self.path, f"damaged-{self._clock():%Y%m%dT%H%M%SZ}")
+            with working_at(self.path):
+                return move_aside(self.path, f"damaged-{self._clock():%Y%m%dT%H%M%SZ}")
         except OSError as error:
             raise self._schema.error(f"cannot move {self.path} aside: {error.strerror}") from error
 

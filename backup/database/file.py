@@ -2,21 +2,26 @@
 
 A rollback journal, not a write-ahead log: homes may lie on a network, where the latter's shared
 memory does not work. ``synchronous=EXTRA`` also makes the journal's end durable.
+
+Root works in somebody else's directory as its owner, as SQLite believes what lies there: a journal
+may name another file, which is then deleted.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from backup.database.rows import DamagedRowError
-from backup.errors import BackupError
+from backup.errors import StateError
+from backup.owners import as_owner
 
 Steps = Mapping[int, Sequence[str]]
 """The statements that lead from a schema to the next one, by the older one's number."""
@@ -36,6 +41,8 @@ _FROM_OUTSIDE = {
     sqlite3.SQLITE_PROTOCOL: "locks do not work there",
 }
 
+
+_BESIDE = ("-journal", "-wal", "-shm")
 
 _MAKING = threading.Lock()
 
@@ -63,7 +70,7 @@ class Schema:
     version: int
     tables: Sequence[str]
     steps: Steps
-    error: type[BackupError]
+    error: type[StateError]
     anew: str
 
 
@@ -80,15 +87,11 @@ def opened(
         wait: For how many seconds to wait for other processes.
 
     Raises:
-        BackupError: It cannot be used, and is left as it is: the schema's ``error``.
+        StateError: It cannot be used, and is left as it is: the schema's ``error``.
         DamagedFileError: It is not what was written.
     """
     try:
-        if not read_only:
-            _make_private(path)
-        mode = "ro" if read_only else "rw"
-        url = f"file:{quote(os.fsencode(path))}?mode={mode}"
-        with closing(sqlite3.connect(url, uri=True, timeout=wait, isolation_level=None)) as found:
+        with working_at(path), _connected(path, read_only=read_only, wait=wait) as found:
             _prepare(found, path, schema, read_only=read_only)
             found.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
             yield found
@@ -101,7 +104,33 @@ def opened(
         raise schema.error(f"cannot use the {schema.what} {path}: {error.strerror}") from error
 
 
-def _ours(path: Path, schema: Schema, error: sqlite3.Error) -> BackupError | DamagedFileError:
+@contextmanager
+def _connected(path: Path, *, read_only: bool, wait: float) -> Iterator[sqlite3.Connection]:
+    if not read_only:
+        _make_private(path)
+    for one in (path, *_beside(path)):
+        if one.exists() and not one.is_file():
+            raise OSError(errno.EINVAL, f"{one.name} is not a regular file")
+    url = _url(path, "ro" if read_only else "rw")
+    with closing(sqlite3.connect(url, uri=True, timeout=wait, isolation_level=None)) as found:
+        yield found
+
+
+def _url(path: Path, mode: str) -> str:
+    return f"file:{quote(os.fsencode(path))}?mode={mode}"
+
+
+def working_at(path: Path) -> AbstractContextManager[bool]:
+    """Be the owner of the database's directory, where this process is root's; see ``as_owner``."""
+    used = (path, path.with_name(f"{path.name}.new"), *_beside(path))
+    return as_owner(path.parent, *(one.name for one in used))
+
+
+def _beside(path: Path) -> list[Path]:
+    return [path.with_name(path.name + one) for one in _BESIDE]
+
+
+def _ours(path: Path, schema: Schema, error: sqlite3.Error) -> StateError | DamagedFileError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     reason = _FROM_OUTSIDE.get(code)
     if reason is None:
@@ -143,13 +172,12 @@ def _prepare(found: sqlite3.Connection, path: Path, schema: Schema, *, read_only
     found.execute("PRAGMA synchronous = EXTRA")
     if version == schema.version:
         return
-    if version:
-        keep_copy(found, path, version)
     found.execute("BEGIN IMMEDIATE")
     version = _version(found, path, schema)  # another process may have been quicker
     if version == 0:
         _make_tables(found, schema)
-    else:
+    elif version < schema.version:
+        keep_copy(path, version)
         for number in range(version, schema.version):
             for statement in schema.steps[number]:
                 found.execute(statement)
@@ -179,6 +207,7 @@ def _version(found: sqlite3.Connection, path: Path, schema: Schema) -> int:
             f"the {schema.what} {path} has schema {version}, and this version knows"
             f" {schema.version}",
             hint=f"use the newer auto-backup that made it, or move it away: {schema.anew}",
+            is_newer=True,
         )
     return version
 
@@ -189,12 +218,20 @@ def _make_tables(found: sqlite3.Connection, schema: Schema) -> None:
     found.execute(f"PRAGMA application_id = {schema.application:d}")
 
 
-def keep_copy(found: sqlite3.Connection, path: Path, version: int) -> None:
-    """Copy a database of an older schema aside before it is changed."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    with closing(sqlite3.connect(new)) as copy:
-        found.backup(copy)
+def keep_copy(path: Path, version: int) -> None:
+    """Copy a database of an older schema aside before it is changed.
+
+    In the transaction that changes it, so that nobody else is copying, or has changed it already.
+    """
+    new = path.with_name(f"{path.name}.copy.new")
+    for left in (new, *_beside(new)):  # by a process that was killed
+        with suppress(FileNotFoundError):
+            left.unlink()
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    # Not from the connection that is about to write: SQLite would wait for that.
+    reading = sqlite3.connect(_url(path, "ro"), uri=True)
+    with closing(reading) as old, closing(sqlite3.connect(new)) as copy:
+        old.backup(copy)
     new.replace(path.with_name(f"{path.name}.schema-{version}"))
 
 
@@ -209,9 +246,9 @@ def move_aside(path: Path, suffix: str) -> Path:
     while os.path.lexists(kept):
         number += 1
         kept = path.with_name(f"{path.name}.{suffix}-{number}")
-    for one in ("-journal", "-wal", "-shm"):
+    for one, kept_one in zip(_beside(path), _beside(kept), strict=True):
         with suppress(FileNotFoundError):
-            path.with_name(path.name + one).rename(kept.with_name(kept.name + one))
+            one.rename(kept_one)
     with suppress(FileNotFoundError):
         path.rename(kept)
     return kept

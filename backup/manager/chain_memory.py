@@ -55,7 +55,7 @@ class ChainMemory:
     """Remembers in ``state_dir``; what was not written with this ``host_key`` does not count."""
 
     def __init__(self, state_dir: Path, host_key: HostKey) -> None:
-        self._directory = state_dir / _DIRECTORY
+        self._state = state_dir
         self._key = derive_key(host_key.secret, b"", _LABEL)
 
     def recall(self, storage: BaseStorage, host: str, job: str) -> Remembered | None:
@@ -101,12 +101,13 @@ class ChainMemory:
 
     def _path(self, store: str, host: str, job: str) -> Path:
         place = sha256(store.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        return self._directory / host / f"{job}-{place}.json"
+        return self._state / _DIRECTORY / host / f"{job}-{place}.json"
 
     def _load(self, storage: BaseStorage, host: str, job: str) -> _Record:
         nothing = _Record(store=storage.url, host=host, job=job)
         try:
-            line, mac = read_private(self._path(storage.url, host, job), given=True).splitlines()
+            path = self._path(storage.url, host, job)
+            line, mac = read_private(path, state=self._state).splitlines()
             if not hmac.compare_digest(mac, self._mac(line)):
                 return nothing
             record = msgspec.json.decode(line, type=_Record)
@@ -119,7 +120,8 @@ class ChainMemory:
         line = msgspec.json.encode(record)
         path = self._path(record.store, record.host, record.job)
         with suppress(StorageError):  # a state directory that is full must not cost a snapshot
-            write_private(path, line + b"\n" + self._mac(line) + b"\n", replace=True, give=True)
+            content = line + b"\n" + self._mac(line) + b"\n"
+            write_private(path, content, replace=True, state=self._state)
 
     def _mac(self, line: bytes) -> bytes:
         return hmac.digest(self._key, line, "sha256").hex().encode()

@@ -13,16 +13,18 @@ import errno
 import fcntl
 import os
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import quote
 from weakref import WeakSet
 
 from backup.errors import RunStateError
+from backup.owners import as_owner
 
 # Whoever looks whether a run is alive holds the lock for a moment.
 _TRIES, _PAUSE = 4, 0.01
 _LONGEST = 200
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would be waited for
 
 
 class JobLock:
@@ -54,7 +56,7 @@ class JobLock:
 
     def delete(self) -> None:
         """Delete the file; who has opened it meanwhile will see that it is gone."""
-        with suppress(OSError):
+        with _as_owner(self._path), suppress(OSError):
             self._path.unlink()
 
 
@@ -77,7 +79,8 @@ def take_lock(directory: Path, job: str) -> JobLock | None:
     """
     path = _path(directory, job)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _as_owner(path):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(_PAUSE)
@@ -92,7 +95,8 @@ def take_lock(directory: Path, job: str) -> JobLock | None:
 
 
 def _locked(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with _as_owner(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
     try:
         if _try(descriptor, fcntl.LOCK_EX) and _is_still(path, descriptor):
             kept, descriptor = descriptor, -1
@@ -129,8 +133,10 @@ def _try(descriptor: int, how: int) -> bool:
 
 def is_held(directory: Path, job: str) -> bool:
     """Tell whether the lock of ``job`` is held; a file that may not be looked at counts as held."""
+    path = _path(directory, job)
     try:
-        descriptor = os.open(_path(directory, job), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with _as_owner(path):
+            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
     except FileNotFoundError:
         return False
     except OSError:
@@ -141,6 +147,12 @@ def is_held(directory: Path, job: str) -> bool:
         return True
     finally:
         _close(descriptor)
+
+
+def _as_owner(path: Path) -> AbstractContextManager[bool]:
+    """Let root be the owner of the state directory, in which the locks' directory lies."""
+    locks = path.parent
+    return as_owner(locks.parent, f"{locks.name}/{path.name}")
 
 
 def _path(directory: Path, job: str) -> Path:

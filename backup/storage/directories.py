@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from backup.owners import give_to_owner
 from backup.storage.base import is_name
 
 Sync = Callable[[int], None]
@@ -123,17 +124,6 @@ def _create_root(root: Path, sync: Sync) -> None:
             _create_below(parent, path.name, sync)
 
 
-def give_to_owner(node: int, directory: int) -> None:
-    """Let what root has just made in somebody's ``directory`` be that person's.
-
-    Else a single run as root would keep the owner of a store from listing it.
-    """
-    if os.geteuid() == 0:
-        owner = os.fstat(directory)
-        if owner.st_uid != 0:
-            os.fchown(node, owner.st_uid, owner.st_gid)
-
-
 def _create_below(parent: int, name: str, sync: Sync) -> None:
     try:
         os.mkdir(name, _MODE, dir_fd=parent)
@@ -141,6 +131,7 @@ def _create_below(parent: int, name: str, sync: Sync) -> None:
         return
     try:
         with _opened_below(parent, name) as made:
+            # Else a single run as root would keep the owner of a store from listing it.
             give_to_owner(made, parent)
         sync_directory(parent, sync)
     except BaseException:

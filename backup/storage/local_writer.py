@@ -11,10 +11,11 @@ import stat
 from contextlib import suppress
 
 from backup.errors import StorageError
+from backup.owners import give_to_owner
 from backup.reporting import OnBytes
 from backup.storage.appending import FileAppender
 from backup.storage.base import ProofStrength, Receipt, is_name, name_taken
-from backup.storage.directories import Sync, close_directory, give_to_owner, sync_directory
+from backup.storage.directories import Sync, close_directory, sync_directory
 from backup.storage.os_errors import as_storage_errors
 from backup.storage.read_back import FollowingReader
 from backup.storage.staged import StagedWriter
