@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 _APP = "auto-backup"
 PREFIX = "AUTO_BACKUP_"
 SYSTEM_CONFIG = Path("/etc") / _APP
+_CONTAINER_VARIABLE = "container"  # in small letters, as its makers write it
+_CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
 
 VARIABLES: Mapping[str, str] = {
     "CONFIG": "the configuration's file, or the directory that holds it",
@@ -92,6 +94,11 @@ def state_dir() -> Path:
     given = variable("STATE_DIR")
     if given:
         return Path(given).expanduser()
+    return own_state_dir()
+
+
+def own_state_dir() -> Path:
+    """Return the user's state directory, whatever the environment says."""
     import platformdirs  # noqa: PLC0415 - see above
 
     return platformdirs.user_state_path(_APP)
@@ -107,6 +114,28 @@ def default_store_dir() -> Path:
 def host_name() -> str:
     """Return this machine's name in the stores: ``AUTO_BACKUP_HOST``, else its short host name."""
     return variable("HOST") or socket.gethostname().split(".")[0] or "localhost"
+
+
+def in_container(top: Path = Path("/")) -> bool:
+    """Tell whether this is a container that gets a new host name each time it is made."""
+    marks = [top / one for one in _CONTAINER_MARKS]
+    return is_container(os.environ.get(_CONTAINER_VARIABLE), marks)
+
+
+def is_container(said: str | None, marks: Iterable[Path]) -> bool:
+    """Tell the same by what the variable ``container`` says, and by files that only they have."""
+    return bool(said) or any(os.path.lexists(one) for one in marks)
+
+
+def credentials_dir() -> Path | None:
+    """Return where systemd has put the secrets of this service, ``None`` outside of one."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(given) if given else None
+
+
+def search_path() -> str:
+    """Return where commands are looked for."""
+    return os.environ.get("PATH", "") or os.defpath
 
 
 def local_zone(file: Path = Path("/etc/localtime")) -> tzinfo:

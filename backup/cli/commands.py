@@ -26,6 +26,7 @@ _MODULES = {
     "config": "config_commands",
     "key": "key_commands",
     "schedule": "schedule_commands",
+    "service": "service_commands",
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backup.cli import config_init
+from backup.cli.configured import problem_of_host
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import (
@@ -18,9 +19,11 @@ from backup.cli.output import (
     print_error,
     print_json,
     print_line,
+    print_note,
     print_table,
     print_text,
 )
+from backup.cli.service_commands import profile_named
 from backup.config.finding import find_configuration
 from backup.config.problems import did_you_mean, refusal
 from backup.environment import config_directories, variable, variable_origin
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from backup.config.effective import Effective, Said
     from backup.config.models import Configuration
     from backup.config.reading import Examined, Loaded
+    from backup.service.fitness import Misfit
 
 _USAGE = 2
 _COLUMNS = ("key", "value", "from")
@@ -57,17 +61,25 @@ def validate(
         Path | None,
         typer.Argument(metavar="FILE", help="Another one than that of --config or its place."),
     ] = None,
+    *,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            metavar="reader|root", help="Tell also which jobs such a service cannot run, and why."
+        ),
+    ] = None,
 ) -> None:
     """Check a configuration; all that is wrong is told at once, with lines."""
-    from backup.config.reading import examine  # noqa: PLC0415 - pydantic costs start-up time
-
     call = invocation(context)
     path = _found(call, None if file is None else Path(expanded(str(file))))
-    examined = examine(path)
-    call.status = _USAGE if examined.problems else 0
+    examined = _examine(call, path)
+    misfits = [] if service is None else _misfits(call, examined.loaded, service)
+    call.status = _USAGE if examined.problems or misfits else 0
     remarks = [] if examined.loaded is None else list(_remarks(examined.loaded))
     if call.json:
-        print_json(_validation_json(path, examined, remarks))
+        told = _validation_json(path, examined, remarks)
+        own = {} if service is None else {"jobs_that_cannot_run": [m._asdict() for m in misfits]}
+        print_json(told | own)
         return
     if examined.loaded is None:
         error = refusal(examined.problems)
@@ -76,8 +88,25 @@ def validate(
         return
     for remark in remarks:
         call.note(remark)
-    if not call.quiet:
+    for misfit in misfits:
+        print_note(f"not by a service ({service}): {misfit}")
+    if not (call.quiet or misfits):
         print_line(_summary(examined.loaded))
+
+
+def _examine(call: Invocation, path: Path) -> Examined:
+    from backup.config.reading import Examined, examine  # noqa: PLC0415 - costs start-up time
+
+    examined = examine(path)
+    nameless = problem_of_host(call, examined.loaded) if examined.loaded else None
+    return Examined(None, (nameless,)) if nameless else examined
+
+
+def _misfits(call: Invocation, loaded: Loaded | None, word: str) -> list[Misfit]:
+    from backup.cli.servicing import misfits_of  # noqa: PLC0415 - see above
+
+    profile = profile_named(word)
+    return [] if loaded is None else misfits_of(call, loaded, profile)
 
 
 def _found(call: Invocation, given: Path | None = None) -> Path:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from backup.cli.configured import chosen_jobs, combined, excludes_of, policy_of, stores_of
+from backup.cli.configured import (
+    chosen_jobs,
+    combined,
+    excludes_of,
+    host_of_jobs,
+    policy_of,
+    stores_of,
+)
 from backup.cli.invocation import Invocation
 from backup.cli.keep import rotate_job
 from backup.cli.output import count_text, print_error, print_json, print_line, print_note
@@ -31,7 +38,7 @@ def run_jobs(call: Invocation, names: Sequence[str], options: Options) -> None:
         ConfigError: One of them cannot be run as it is said; then none is.
     """
     loaded, names = chosen_jobs(call, names)
-    call.settings.host_name()  # a wrong one is told at once
+    host_of_jobs(call)  # a wrong one is told at once
     wanted = [wanted_of(call, loaded, name, options) for name in names]
     statuses: list[int] = []
     told: list[dict[str, object]] = []
