@@ -65,7 +65,7 @@ def _is_handed_over(path: Path) -> bool:
 
 
 def _refuse_if_open(
-    path: Path, status: os.stat_result, owners: Collection[int], refused: int
+    path: Path, status: os.stat_result, owners: Collection[int], refused: int = _FOR_OTHERS
 ) -> None:
     if not stat.S_ISREG(status.st_mode):
         return
