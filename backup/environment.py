@@ -19,6 +19,8 @@ SYSTEM_STATE = Path("/var/lib") / _APP
 SYSTEM_RUNTIME = Path("/run") / _APP
 _CONTROL = "control.sock"
 GROUP = _APP
+_CONTAINER_VARIABLE = "container"  # in small letters, as its makers write it
+_CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
 
 VARIABLES: Mapping[str, str] = {
     "CONFIG": "the configuration's file, or the directory that holds it",
@@ -115,6 +117,11 @@ def state_dir() -> Path:
         return Path(given).expanduser()
     if os.geteuid() == 0 and SYSTEM_STATE.is_dir():
         return SYSTEM_STATE
+    return own_state_dir()
+
+
+def own_state_dir() -> Path:
+    """Return the user's state directory, whatever the environment says."""
     import platformdirs  # noqa: PLC0415 - see above
 
     return platformdirs.user_state_path(_APP)
@@ -144,6 +151,28 @@ def default_store_dir() -> Path:
 def host_name() -> str:
     """Return this machine's name in the stores: ``AUTO_BACKUP_HOST``, else its short host name."""
     return variable("HOST") or socket.gethostname().split(".")[0] or "localhost"
+
+
+def in_container(top: Path = Path("/")) -> bool:
+    """Tell whether this is a container that gets a new host name each time it is made."""
+    marks = [top / one for one in _CONTAINER_MARKS]
+    return is_container(os.environ.get(_CONTAINER_VARIABLE), marks)
+
+
+def is_container(said: str | None, marks: Iterable[Path]) -> bool:
+    """Tell the same by what the variable ``container`` says, and by files that only they have."""
+    return bool(said) or any(os.path.lexists(one) for one in marks)
+
+
+def credentials_dir() -> Path | None:
+    """Return where systemd has put the secrets of this service, ``None`` outside of one."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(given) if given else None
+
+
+def search_path() -> str:
+    """Return where commands are looked for."""
+    return os.environ.get("PATH", "") or os.defpath
 
 
 def local_zone(file: Path = Path("/etc/localtime")) -> tzinfo:

@@ -1,4 +1,8 @@
-"""Small files for their owner alone: keys, passphrases, what a host remembers."""
+"""Small files for their owner alone: keys, passphrases, what a host remembers.
+
+What systemd hands to a service belongs to root, who lets the service's user read it by an access
+list: its mode then shows bits of the group. That is accepted where systemd puts it, and only there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 
+from backup.environment import credentials_dir
 from backup.errors import SecretKeyError, StorageError
 from backup.owners import as_owner
 from backup.storage.directories import close_directory, open_directory
@@ -17,6 +22,8 @@ from backup.storage.os_errors import as_storage_errors
 
 LONGEST = 64 * 1024
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_HANDED_OVER = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
+_CHANGEABLE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def read_private(path: Path, *, longest: int = LONGEST, state: Path | None = None) -> bytes:
@@ -35,7 +42,8 @@ def read_private(path: Path, *, longest: int = LONGEST, state: Path | None = Non
     """
     if state is None:
         with path.open("rb") as file:
-            _refuse_if_open(path, os.fstat(file.fileno()), {0, os.geteuid()})
+            refused = _HANDED_OVER if _is_handed_over(path) else _FOR_OTHERS
+            _refuse_if_open(path, os.fstat(file.fileno()), {0, os.geteuid()}, refused)
             content = file.read(longest + 1)
     else:
         content = _read_state(path, state, longest + 1)
@@ -59,10 +67,28 @@ def _below(state: Path, path: Path) -> str:
     return os.fspath(path.relative_to(state))
 
 
-def _refuse_if_open(path: Path, status: os.stat_result, owners: Collection[int]) -> None:
+def _is_handed_over(path: Path) -> bool:
+    """Tell whether ``path`` lies where systemd puts what it hands to this service.
+
+    That directory is named by a variable: it counts where only root, or this user, can change it.
+    """
+    directory = credentials_dir()
+    if directory is None or not directory.is_absolute() or path.parent != directory:
+        return False
+    try:
+        status = directory.lstat()
+    except OSError:
+        return False
+    is_theirs = status.st_uid not in {0, os.geteuid()} or status.st_mode & _CHANGEABLE
+    return stat.S_ISDIR(status.st_mode) and not is_theirs
+
+
+def _refuse_if_open(
+    path: Path, status: os.stat_result, owners: Collection[int], refused: int = _FOR_OTHERS
+) -> None:
     if not stat.S_ISREG(status.st_mode):
         return
-    if status.st_mode & _FOR_OTHERS:
+    if status.st_mode & refused:
         raise SecretKeyError(
             f"the secret in {path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o})",
             hint=f"chmod 600 {path}",

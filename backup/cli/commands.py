@@ -29,6 +29,7 @@ _MODULES = {
     "schedule": "schedule_commands",
     "status": "status",
     "history": "status",
+    "service": "service_commands",
 }
 
 

@@ -1,38 +1,29 @@
-"""``config validate``, ``config show``, ``config schema``; ``init`` has a file of its own."""
+"""``config show``, ``config schema``; ``init`` and ``validate`` have files of their own."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backup.cli import config_init
+from backup.cli import config_init, config_validate
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import (
-    count_text,
-    print_error,
     print_json,
     print_line,
     print_table,
     print_text,
 )
-from backup.config.finding import find_configuration
-from backup.config.problems import did_you_mean, refusal
-from backup.environment import config_directories, variable, variable_origin
-from backup.errors import BackupError, ConfigError
-from backup.manager.own_stores import refuse_stores
-from backup.sources.roots import prepare_roots
-from backup.wiring import expanded, open_all
+from backup.config.problems import did_you_mean
+from backup.environment import variable, variable_origin
+from backup.errors import ConfigError
 
 if TYPE_CHECKING:
     from backup.config.effective import Effective, Said
-    from backup.config.models import Configuration
-    from backup.config.reading import Examined, Loaded
+    from backup.config.reading import Loaded
 
 _USAGE = 2
 _COLUMNS = ("key", "value", "from")
@@ -48,100 +39,6 @@ def register(parent: typer.Typer) -> None:
 @app.callback()
 def _group() -> None:
     """Make, check and look at the configuration."""
-
-
-@app.command("validate", epilog=MORE)
-def validate(
-    context: typer.Context,
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", help="Another one than that of --config or its place."),
-    ] = None,
-) -> None:
-    """Check a configuration; all that is wrong is told at once, with lines."""
-    from backup.config.reading import examine  # noqa: PLC0415 - pydantic costs start-up time
-
-    call = invocation(context)
-    path = _found(call, None if file is None else Path(expanded(str(file))))
-    examined = examine(path)
-    call.status = _USAGE if examined.problems else 0
-    remarks = [] if examined.loaded is None else list(_remarks(examined.loaded))
-    if call.json:
-        print_json(_validation_json(path, examined, remarks))
-        return
-    if examined.loaded is None:
-        error = refusal(examined.problems)
-        error.hint = None  # it would say to do what has just been done
-        print_error(error)
-        return
-    for remark in remarks:
-        call.note(remark)
-    if not call.quiet:
-        print_line(_summary(examined.loaded))
-
-
-def _found(call: Invocation, given: Path | None = None) -> Path:
-    path = find_configuration(given or call.settings.config)
-    if path is None:
-        places = " and ".join(map(str, config_directories()))
-        raise ConfigError(
-            f"there is no configuration in {places}", hint="it has the name config.yaml"
-        )
-    return path
-
-
-def _summary(loaded: Loaded) -> str:
-    configuration = loaded.configuration
-    counts = [
-        count_text(len(configuration.jobs), "job"),
-        count_text(len(configuration.stores), "store"),
-        count_text(len(loaded.files), "file"),
-    ]
-    return f"{loaded.path} is right: {', '.join(counts)}"
-
-
-def _remarks(loaded: Loaded) -> Iterator[str]:
-    """Yield what is allowed, and may not be meant."""
-    for name in loaded.configuration.jobs:
-        job = loaded.configuration.job(name)
-        for source in job.sources:
-            if not os.path.lexists(source.path):
-                yield f"job {name}: there is no {source.path} on this machine"
-        yield from _refusals(loaded.configuration, name)
-        stores = [loaded.configuration.store(one) for one in loaded.configuration.stores_of(name)]
-        if not job.keep and not any(one.keep for one in stores):
-            yield f"job {name}: without keep, nothing of it is ever deleted"
-
-
-def _refusals(configuration: Configuration, name: str) -> Iterator[str]:
-    """Yield why a job could not be run as its sources and stores are."""
-    paths = [one.path for one in configuration.job(name).sources if os.path.lexists(one.path)]
-    urls = [configuration.store(one).url for one in configuration.stores_of(name)]
-    try:
-        if paths:
-            refuse_stores(prepare_roots(paths), open_all(urls))
-    except BackupError as error:
-        yield f"job {name} cannot be run: {error.message}"
-
-
-def _validation_json(path: Path, examined: Examined, remarks: list[str]) -> dict[str, object]:
-    loaded = examined.loaded
-    return {
-        "configuration": str(path),
-        "files": [str(one) for one in loaded.files] if loaded else [],
-        "jobs": list(loaded.configuration.jobs) if loaded else [],
-        "stores": list(loaded.configuration.stores) if loaded else [],
-        "problems": [
-            {
-                "file": str(one.place.file),
-                "line": one.place.line or None,
-                "key": one.key or None,
-                "text": one.text,
-            }
-            for one in examined.problems
-        ],
-        "remarks": remarks,
-    }
 
 
 @app.command("show", epilog=MORE)
@@ -274,3 +171,4 @@ def schema(context: typer.Context) -> None:
 
 
 config_init.register(app)
+config_validate.register(app)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from backup.cli.excluding import Excludes
 from backup.cli.invocation import Invocation
-from backup.config.problems import dotted
-from backup.environment import default_store_dir
+from backup.config.problems import Problem, dotted
+from backup.environment import default_store_dir, in_container, variable
 from backup.errors import ConfigError
 from backup.model import ExcludeRules
 from backup.retention import NOTHING_GOES, RetentionPolicy
@@ -22,6 +22,31 @@ from backup.wiring import Settings, open_all
 if TYPE_CHECKING:
     from backup.config.models import Configuration, Job
     from backup.config.reading import Loaded
+
+NAMELESS = "a container gets a new name each time: say host: in the configuration"
+
+
+def host_of_jobs(call: Invocation) -> str:
+    """Return this machine's name, under which its jobs save.
+
+    Raises:
+        ConfigError: It is a container, and nobody says its name: its own one would begin new
+            snapshots, and new chains, each time that it is made.
+    """
+    settings = call.settings
+    if not settings.host and not variable("HOST") and in_container():
+        configuration = settings.configuration()
+        if configuration is None or not configuration.host:
+            raise ConfigError(NAMELESS, hint="or with --host, or AUTO_BACKUP_HOST")
+    return settings.host_name()
+
+
+def problem_of_host(call: Invocation, loaded: Loaded) -> Problem | None:
+    """Return the same as a problem of the configuration."""
+    said = loaded.configuration.host or call.settings.host or variable("HOST")
+    if said or not in_container():
+        return None
+    return Problem(loaded.origins["version"], "host", NAMELESS)
 
 
 def chosen_jobs(call: Invocation, names: Sequence[str]) -> tuple[Loaded, list[str]]:

@@ -13,7 +13,7 @@ import msgspec
 from backup.cli.invocation import Invocation
 from backup.cli.output import print_error, print_json, print_line
 from backup.cli.progress import ProgressLine
-from backup.cli.taking import Options
+from backup.cli.wanted import Options
 from backup.config.identity import contradictions, digest_of, variable_digests
 from backup.control import (
     Begun,

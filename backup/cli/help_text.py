@@ -69,6 +69,7 @@ run
   schedule list        what runs when, how it ended last, and what waits
   schedule run JOB     run it now; --due: all that is due, for cron and timers
   schedule pause|resume   begin no more runs, or again
+  service install      have systemd or cron run what is due; or uninstall
 """
 """What ``auto-backup help all`` says: every command has a line that begins with it."""
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from backup.cli.configured import chosen_jobs, combined, excludes_of, policy_of, stores_of
+from backup.cli.configured import (
+    chosen_jobs,
+    combined,
+    excludes_of,
+    host_of_jobs,
+    policy_of,
+    stores_of,
+)
 from backup.cli.handing_over import hand_over
 from backup.cli.invocation import Invocation
 from backup.cli.keep import details_of, rotate_job
 from backup.cli.output import count_text, print_error, print_json, print_line, print_note
 from backup.cli.recording import recorded
-from backup.cli.taking import Options, Wanted, take
+from backup.cli.taking import take
+from backup.cli.wanted import Options, Wanted
 from backup.environment import variable
 from backup.errors import BackupError, KeyMissingError
 from backup.manager.rotation import JobRotation
@@ -37,7 +45,7 @@ def run_jobs(
         ConfigError: One of them cannot be run as it is said; then none is.
     """
     loaded, names = chosen_jobs(call, names)
-    call.settings.host_name()  # a wrong one is told at once
+    host_of_jobs(call)  # a wrong one is told at once
     wanted = [wanted_of(call, loaded, name, options) for name in names]
     if hand_over(call, names, options, wait=wait):
         return

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from backup.cli.configured import host_of_jobs
 from backup.cli.invocation import Invocation
 from backup.cli.output import print_note
 from backup.conditions import NO_CONDITIONS, reason_against
@@ -77,7 +78,7 @@ def open_scheduling(call: Invocation) -> Scheduling:
     loaded = settings.loaded()
     if loaded is None:
         raise ConfigError("there is no configuration", hint="name one with --config FILE")
-    host = settings.host_name()
+    host = host_of_jobs(call)
     program = this_program([f"--config={loaded.path.absolute()}", *_passed_on(call)])
     tasks = tasks_of(loaded.configuration, program, host, only_writes=settings.only_writes())
     state = RunState(settings.state_dir() / RUNS_NAME, tell=print_note)

@@ -20,7 +20,8 @@ from backup.cli.excluding import (
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import print_json
-from backup.cli.taking import Options, Wanted, take
+from backup.cli.taking import take
+from backup.cli.wanted import Options, Wanted
 from backup.errors import ConfigError
 from backup.manager.frame_pool import check_workers
 from backup.snapshot.compression import archive_type, check_level

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from backup.cli.excluding import Excludes, left_out_json, left_out_lines, left_out_text, remarks
+from backup.cli.excluding import left_out_json, left_out_lines, left_out_text, remarks
 from backup.cli.forecast import measure, tell_plan, tell_problems
 from backup.cli.invocation import Invocation
 from backup.cli.output import (
@@ -20,6 +18,7 @@ from backup.cli.output import (
 from backup.cli.progress import ProgressLine
 from backup.cli.sealing import prepare_sealing
 from backup.cli.slow_xz import SlowXz
+from backup.cli.wanted import Wanted
 from backup.environment import default_store_dir
 from backup.errors import BackupError
 from backup.keys import load_or_create_host_key
@@ -28,7 +27,7 @@ from backup.manager.chain_memory import ChainMemory
 from backup.manager.copying import copy_snapshot
 from backup.manager.naming import default_job
 from backup.manager.own_stores import refuse_stores
-from backup.model import ArchiveType, ExcludeRules, path_text
+from backup.model import path_text
 from backup.remembering import remember_taken
 from backup.reporting import Told
 from backup.sources.roots import Root, prepare_roots
@@ -41,51 +40,6 @@ _PROVEN = {
     ProofStrength.EXISTENCE: "the file's size told by its store",
 }
 _NOT_WHOLE = "not saved, or not whole"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A snapshot to take, as options say it or a job of the configuration.
-
-    Args:
-        sources: Directories and files.
-        stores: The first one is written to, the others get copies.
-        archive: The type of its archive.
-        excludes: What to leave out.
-        level: The compression level, ``None`` for the usual one.
-        workers: How many processes, ``None`` for what the machine allows.
-        recipients: Public keys to seal for in place of those that are named elsewhere.
-        tags: Words to keep with it.
-        job: The job's name, empty where it is to be made of the sources.
-        names: What the stores are called, where they have names.
-    """
-
-    sources: Sequence[Path]
-    stores: list[BaseStorage]
-    archive: ArchiveType
-    excludes: Excludes
-    level: int | None = None
-    workers: int | None = None
-    recipients: Sequence[str] = ()
-    tags: tuple[str, ...] = ()
-    job: str = ""
-    names: Sequence[str] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the options of ``backup`` say for jobs of the configuration, which say the rest."""
-
-    excludes: Excludes
-    compression: str | None = None
-    level: int | None = None
-    workers: int | None = None
-    recipients: Sequence[str] = ()
-    tags: tuple[str, ...] = ()
-
-    def says_anything(self) -> bool:
-        """Whether any of them was given."""
-        return self != Options(excludes=Excludes(ExcludeRules(), ()))
 
 
 def take(call: Invocation, wanted: Wanted) -> dict[str, object]:

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from backup.environment import is_container
 from backup.sources.filesystems import KERNEL_MADE
 
 _USUAL = ("etc", "home", "root", "srv", "var/www")
@@ -75,7 +76,7 @@ def look(home: Path, *, is_root: bool, top: Path = Path("/")) -> Survey:
 
 def in_container(top: Path = Path("/")) -> bool:
     """Tell whether this looks like a container, whose host name means nothing."""
-    return any(os.path.lexists(top / mark) for mark in (*_MARKS, _KUBERNETES))
+    return is_container(None, [top / mark for mark in (*_MARKS, _KUBERNETES)])
 
 
 def measure(path: Path, most: int = _MOST_ENTRIES) -> Found:

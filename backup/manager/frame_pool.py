@@ -78,10 +78,21 @@ def plan_workers(machine: Machine, archive: ArchiveType, level: int) -> int:
     plenty of memory, an eighth of it may be used: a worker less on four cores is a quarter of
     the speed, and ``xz -T0`` takes as much.
     """
-    each, budget = _WORKER_BYTES, memory_budget(machine)
+    budget = memory_budget(machine)
     if archive is ArchiveType.TAR_XZ:
-        each += _XZ_BYTES[level] * _MEBIBYTE
         budget = max(budget, machine.memory // _XZ_SHARE)
-    elif archive is ArchiveType.TAR_BZ2:
-        each += _BZIP2_BYTES * _MEBIBYTE
+    each = _worker_bytes(archive, level)
     return worker_count(machine, budget=budget, own=_OWN_BYTES, each=each)
+
+
+def run_bytes(workers: int, archive: ArchiveType, level: int) -> int:
+    """Return how many bytes a run with so many workers takes at most, about."""
+    return _OWN_BYTES + workers * _worker_bytes(archive, level)
+
+
+def _worker_bytes(archive: ArchiveType, level: int) -> int:
+    if archive is ArchiveType.TAR_XZ:
+        return _WORKER_BYTES + _XZ_BYTES[level] * _MEBIBYTE
+    if archive is ArchiveType.TAR_BZ2:
+        return _WORKER_BYTES + _BZIP2_BYTES * _MEBIBYTE
+    return _WORKER_BYTES

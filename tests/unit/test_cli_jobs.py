@@ -352,7 +352,9 @@ class TestKeeping:
         (open_dir / "tree" / "file").write_text("what matters")
         job = {"sources": [str(open_dir / "tree")], "stores": str(open_dir / "store")}
         config = open_dir / "config.json"
-        config.write_text(json.dumps({"version": 1, "jobs": {"etc": job | {"keep": {"last": 1}}}}))
+        config.write_text(
+            json.dumps({"version": 1, "host": "h", "jobs": {"etc": job | {"keep": {"last": 1}}}})
+        )
         options = [f"--config={config}", f"--key-file={open_dir / 'key'}"]
         options.append(f"--state-dir={open_dir / 'state'}")
         load_all()
