@@ -202,7 +202,7 @@ class ChildRun:
         except OSError as error:
             reason = error.strerror or error
             raise WorkerError(f"cannot start {self._command[0]}: {reason}") from error
-        status = self._process and self._process.poll()
+        status = None if self._process is None else self._process.poll()
         out, err = bytes(ears.tails[1]), bytes(ears.tails[2])
         stopped = self._kill_at is not None
         return ChildEnd(status, out, err, self._timed_out, stopped, self._reports.details)
