@@ -158,8 +158,7 @@ class ChildRun:
         self._command = list(command)
         self._timeout = timeout
         self._held = tuple(held)
-        self._grace = grace
-        self._patience = patience
+        self._grace, self._patience = grace, patience
         self._sent: list[signal.Signals] = []
         self._on_output = on_output
         self._on_report = on_report
@@ -230,8 +229,8 @@ class ChildRun:
 
     def _start(self, streams: dict[int, int], closing: ExitStack) -> subprocess.Popen[bytes]:
         """Start the process; add the stream of its reports to ``streams``."""
-        foreign = str(int(self._is_foreign))
-        launch = [find_python(), "-I", "-S", "-c", _LAUNCH, str(os.getpid()), foreign]
+        told = [str(os.getpid()), str(int(self._is_foreign))]
+        launch = [find_python(), "-I", "-S", "-c", _LAUNCH, *told]
         held, environment = self._held, environment_of_foreign()
         with ExitStack() as started:
             if not self._is_foreign:
@@ -258,8 +257,9 @@ class ChildRun:
 
     def _hear(self, number: int, block: bytes) -> None:
         if number == _REPORTS:
-            if self._reports.feed(block) and self._on_report and self._reports.last:
-                self._on_report(self._reports.last)
+            for report in self._reports.feed(block):
+                if self._on_report is not None:
+                    self._on_report(report)
         elif self._on_output is not None:
             self._on_output(number, block)
 

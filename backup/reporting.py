@@ -85,16 +85,12 @@ class Reporter:
         report, self._untold = self._untold, None
         if report is not None:
             self._told = time.monotonic()
-            self._write(report._asdict() | {"what": report.what[:_LONGEST_TEXT]})
+            self._write(report._asdict() | {"what": _text(report.what)})
 
     def tell_details(self, details: Mapping[str, Told]) -> None:
         """Tell what came of the run; never a secret."""
         self.flush()
-        short = {
-            name: value[:_LONGEST_TEXT] if isinstance(value, str) else value
-            for name, value in details.items()
-        }
-        self._write({"details": short})
+        self._write({"details": _checked(details)})
 
     def close(self) -> None:
         """Tell nothing more."""
@@ -162,33 +158,42 @@ class Reports:
         self._begun = b""
         self._is_too_long = False
 
-    def feed(self, block: bytes) -> bool:
-        """Take in what came; tell whether a report was in it. What makes no sense is dropped."""
+    def feed(self, block: bytes) -> list[Report]:
+        """Take in what came; return its reports, of each phase the last.
+
+        What makes no sense is dropped.
+        """
         *lines, rest = (self._begun + block).split(b"\n")
         if lines and self._is_too_long:
             del lines[0]
             self._is_too_long = False
         self._is_too_long = self._is_too_long or len(rest) > _LONGEST_LINE
         self._begun = b"" if self._is_too_long else rest
-        found = [self._take(line) for line in lines if len(line) <= _LONGEST_LINE]
-        return any(found)
+        found: list[Report] = []
+        for line in lines:
+            report = self._take(line) if len(line) <= _LONGEST_LINE else None
+            if report is not None:
+                if found and found[-1].what == report.what:
+                    del found[-1]
+                found.append(report)
+        self.last = found[-1] if found else self.last
+        return found
 
-    def _take(self, text: bytes) -> bool:
+    def _take(self, text: bytes) -> Report | None:
         try:
             line = msgspec.json.decode(text, type=_Line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            return False
+            return None
         if line.details is not None:
             self.details = _checked(line.details)
         if line.what is None or not _is_amount(line.done):
-            return False
+            return None
         total = line.total if line.total is not None and _is_amount(line.total) else None
-        self.last = Report(_text(line.what), line.done, total)
-        return True
+        return Report(_text(line.what), line.done, total)
 
 
 def _checked(details: Mapping[str, Told]) -> dict[str, Told]:
-    """Return those details that can be written down."""
+    """Return those details that can be written down: not too many, not too long."""
     named = [(name, value) for name, value in details.items() if _NAME.fullmatch(name)]
     return {
         name: _text(value) if isinstance(value, str) else value

@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
+from backup.child_run import OnOutput
 from backup.cli import daemon_commands
 from backup.cli.help_text import MORE
 from backup.cli.invocation import Invocation, invocation
 from backup.cli.output import count_text, print_json, print_line, print_table, time_text
+from backup.cli.progress import ProgressLine
 from backup.cli.scheduling import (
     Scheduling,
     open_scheduling,
@@ -30,6 +32,7 @@ app = typer.Typer(rich_markup_mode=None)
 _FAILED = 1
 _INCOMPLETE = 3
 _ENDING = 15.0
+_LOOK_AGAIN = 1.0
 _NAMES = typer.Argument(metavar="JOB", help="As 'schedule list' names them; else all.")
 
 
@@ -117,14 +120,13 @@ def _turn_json(turn: Turn, state: str, waiting: dict[str, str]) -> dict[str, obj
 
 
 def _run_json(run: Run) -> dict[str, object]:
-    return {
+    return run.details | {
         "cause": str(run.cause),
         "moment": run.moment,
         "started": run.started,
         "ended": run.ended,
         "outcome": None if run.outcome is None else str(run.outcome),
         "reason": run.reason,
-        **run.details,
     }
 
 
@@ -206,9 +208,11 @@ def _run_one(call: Invocation, found: Scheduling, task: Task) -> None:
         return
     ended: list[Run] = []
     runner = found.runner(on_end=lambda _, run: ended.append(run))
-    if runner.begin_by_hand(task, _show_aside if call.json else _show) is None:
-        raise LockedError(busy, hint="'auto-backup schedule list' tells since when")
-    _wait(runner)
+    with call.progress(task.name) as line:
+        show = _above(line, _show_aside if call.json else _show)
+        if runner.begin_by_hand(task, show, lambda at: line.at(*at)) is None:
+            raise LockedError(busy, hint="'auto-backup schedule list' tells since when")
+        _wait(runner)
     if call.json:
         print_json([{"job": one.job, **_run_json(one)} for one in ended])
     for one in ended:
@@ -218,6 +222,16 @@ def _run_one(call: Invocation, found: Scheduling, task: Task) -> None:
     if not ended:
         call.note(f"{task.name} cannot be killed, and counts as running until it is gone")
         call.status = _FAILED
+
+
+def _above(line: ProgressLine, show: OnOutput) -> OnOutput:
+    """Return what shows what a run writes above the line that tells how far it is."""
+
+    def hear(number: int, block: bytes) -> None:
+        with line.hidden():
+            show(number, block)
+
+    return hear
 
 
 def _show(number: int, block: bytes) -> None:
@@ -268,7 +282,8 @@ def _run_due(call: Invocation, found: Scheduling) -> None:
 
 def _wait(runner: Runner) -> None:
     try:
-        runner.wait()
+        while not runner.wait(_LOOK_AGAIN):
+            runner.watch()
     except BaseException:
         runner.stop(_ENDING)
         raise

@@ -78,7 +78,8 @@ class Active:
         """Log that it has stalled, once, and that it moves again."""
         is_stalled = self.going().is_stalled
         if is_stalled and not self._told_stalled:
-            span = span_text(self.task.stall_after)
+            seconds = self.task.stall_after.total_seconds()
+            span = f"{seconds:g} s" if seconds % 60 else span_text(self.task.stall_after)
             _LOG.warning("%s has not moved a byte for %s", self.task.name, span)
         elif self._told_stalled and not is_stalled:
             _LOG.warning("%s moves again", self.task.name)

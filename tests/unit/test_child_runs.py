@@ -163,7 +163,85 @@ class TestWhatDoesNotEnd:
         assert wait_until(child.is_gone)
 
 
+class TestWhatItGets:
+    def test_signals_are_as_they_are_for_a_program_that_a_person_starts(self):
+        code = (
+            "import signal, subprocess, sys\n"
+            "sys.path.insert(0, sys.argv[1])\n"
+            "from backup.child_run import ChildRun\n"
+            "for one in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGUSR1):\n"
+            "    signal.signal(one, signal.SIG_IGN)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM])\n"
+            "end = ChildRun(['/bin/grep', '^Sig[BI]', '/proc/self/status']).run()\n"
+            "print(end.out.decode())"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(Path(__file__).parents[2])],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+    def test_our_own_command_gets_the_environment_but_what_is_the_supervisors(self, monkeypatch):
+        _set_environment(monkeypatch)
+
+        found = _environment_of(ChildRun(["/usr/bin/env"]))
+        assert {"AUTO_BACKUP_STORE", "CREDENTIALS_DIRECTORY", "PATH"} <= found
+        assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS"} & found
+
+    def test_a_foreign_one_gets_what_everybody_may_know(self, monkeypatch):
+        _set_environment(monkeypatch)
+
+        found = _environment_of(ChildRun(["/usr/bin/env"], is_foreign=True))
+        assert {"PATH", "HOME", "LC_TIME", "TZ"} <= found
+        assert found <= {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_TIME", "TZ", "TMPDIR"} | {
+            one for one in os.environ if one.startswith("LC_")
+        }
+
+    def test_a_foreign_one_has_only_its_streams_open(self):
+        listing = ["/bin/ls", "/proc/self/fd"]
+
+        assert ChildRun(listing, is_foreign=True).run().out.split() == [b"0", b"1", b"2", b"3"]
+
+
 class TestAskedToEnd:
+    def test_within_the_time_that_is_left_whatever_it_and_what_it_started_make_of_it(
+        self, tmp_path
+    ):
+        deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); "
+        code = (
+            "import os, pathlib, subprocess, sys\n"
+            f"one = subprocess.Popen([sys.executable, '-c', {deaf + 'time.sleep(600)'!r}])\n"
+            f"{deaf}\n"
+            f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(f'{{os.getpid()}} {{one.pid}}')\n"
+            "print('x', flush=True)\ntime.sleep(600)"
+        )
+        asked = []
+
+        def stop(*_):
+            asked.append(time.monotonic())
+            child.stop(9)
+            child.stop(0.5)  # the earliest counts
+            child.stop(7)
+
+        child = python(code, on_output=stop)
+        end = child.run()
+
+        assert (end.stopped, end.status) == (True, -signal.SIGKILL)
+        assert 0.4 < time.monotonic() - asked[0] < 2
+        assert all_gone(map(int, _text(tmp_path / "pid").split()))
+
+    def test_one_that_has_time_after_its_timeout_has_no_more_of_it(self):
+        code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+        child = python(code, timeout=0.4, grace=60)
+        threading.Timer(0.8, child.stop, [0.2]).start()
+        began = time.monotonic()
+
+        end = child.run()
+        assert (end.timed_out, end.stopped, end.status) == (True, True, -signal.SIGKILL)
+        assert time.monotonic() - began < 5
+
     def test_from_another_thread(self):
         child = python("import time; time.sleep(600)")
         threading.Timer(0.2, child.stop).start()
@@ -189,6 +267,17 @@ class TestAskedToEnd:
             one.kill()
 
         assert all_gone([int(_text(tmp_path / "pid"))])
+
+
+def _set_environment(monkeypatch):
+    for name in ("AUTO_BACKUP_STORE", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
+        monkeypatch.setenv(name, "x")
+    for name in ("LISTEN_FDS", "AWS_SECRET_ACCESS_KEY", "LC_TIME", "TZ"):
+        monkeypatch.setenv(name, "C")
+
+
+def _environment_of(child):
+    return {line.split("=", 1)[0] for line in child.run().out.decode().splitlines()}
 
 
 def _text(path):

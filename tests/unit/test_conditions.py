@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import time
 
@@ -17,6 +19,12 @@ from backup.conditions import (
     reason_against,
 )
 from backup.errors import InvalidArgumentError
+from tests.needs import needs
+from tests.ordinary_user import python_for_all
+
+EVERYBODY = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"} | {
+    one for one in os.environ if one.startswith("LC_")
+}
 
 
 @pytest.fixture
@@ -154,6 +162,48 @@ class TestCommand:
         assert reason_against(Conditions(command=("/no/such",))) == (
             "/no/such says no: cannot start /no/such: No such file or directory"
         )
+
+    def test_it_gets_no_secret_of_the_environment(self, monkeypatch, tmp_path):
+        for name in ("AUTO_BACKUP_KEY_FILE", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "HOME"):
+            monkeypatch.setenv(name, "secret")
+        script = f"env > {tmp_path}/env"
+
+        assert reason_against(Conditions(command=("/bin/sh", "-c", script))) is None
+        found = {line.split("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+        assert found - {"PWD", "SHLVL", "OLDPWD", "_"} <= EVERYBODY
+        assert {"HOME", "PATH"} <= found
+
+    def test_it_may_not_read_what_only_the_right_to_save_everything_opens(self, open_dir):
+        python, env = python_for_all()
+        needs(shutil.which("setpriv"), "setpriv is not installed")
+        secret = open_dir / "secret"
+        secret.write_text("for root alone")
+        secret.chmod(0o600)
+        rights = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+        reader = ["setpriv", "--reuid", "65534", "--clear-groups", *rights]
+        done = subprocess.run(
+            [*reader, python, "-B", "-c", WITH_RIGHTS, secret],
+            env=env,
+            cwd=open_dir,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.splitlines() == [
+            "for root alone",  # the process itself
+            "for root alone",  # a run of our own command
+            "/bin/cat says no: exit status 1",
+        ], done.stderr
+
+
+WITH_RIGHTS = """
+import sys
+from backup.child_run import ChildRun
+from backup.conditions import Conditions, reason_against
+print(open(sys.argv[1]).read())
+print(ChildRun(["/bin/cat", sys.argv[1]]).run().out.decode())
+print(reason_against(Conditions(command=("/bin/cat", sys.argv[1]))))
+"""
 
 
 class TestSaid:
