@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
 
+from backup._version import PROGRAM
 from backup.child_run import OnOutput
 from backup.clock import Clock, system_clock
 from backup.daemon.frozen import FrozenCopies
@@ -122,7 +123,7 @@ class Daemon:
         Args:
             on_ready: Is called once it works.
         """
-        self._tell_configuration("the daemon begins")
+        self._tell_configuration(f"{PROGRAM}: the daemon begins")
         self._heart.start()
         self._notifier.ready(main=self._is_main)
         self._notifier.status(self.status())

@@ -1,0 +1,116 @@
+"""A daemon whose program is replaced while it runs: a copied checkout, and the real command."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+
+import pytest
+
+from tests.checkout import ROOT
+from tests.daemons import CONFIG, Daemons
+from tests.processes import is_alive, wait_until
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("key_file")]
+
+# Looks each second, and not each half minute.
+CALL = """
+import sys
+sys.path.insert(0, {app!r})
+import backup.daemon.upgrade
+backup.daemon.upgrade.EVERY = backup.daemon.upgrade.STABLE = 1
+from backup.cli import main
+sys.exit(main())
+"""
+
+# The command 'backup' takes as long as a file is there.
+WAIT = """
+import os, time
+while os.path.exists({flag!r}):
+    time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def app(tmp_path):
+    """Return a copy of the package, another version of which is to come."""
+    path = tmp_path / "app"
+    shutil.copytree(ROOT / "backup", path / "backup", ignore=shutil.ignore_patterns("__pycache__"))
+    with (path / "backup" / "cli" / "take.py").open("a") as file:
+        file.write(WAIT.format(flag=str(tmp_path / "flag")))
+    return path
+
+
+@pytest.fixture
+def daemons(tmp_path):
+    found = Daemons(tmp_path)
+    (tmp_path / "source").mkdir()
+    found.config.write_text(
+        CONFIG.replace("[/etc]", f"['{tmp_path}/source'], stores: [disk]").replace(
+            "jobs:", f"stores: {{disk: {{url: '{tmp_path}/store'}}}}\njobs:"
+        )
+    )
+    yield found
+    found.listener.close()
+
+
+def running(daemons, app):
+    return daemons.running(command=(sys.executable, "-c", CALL.format(app=str(app))))
+
+
+def install(app, content):
+    """Put another version in place of the old one."""
+    new = app / "backup" / "new"
+    new.write_text(content)
+    new.replace(app / "backup" / "_version.py")
+
+
+NEW = 'VERSION = "9.9"\nPROGRAM = "auto-backup 9.9"\n'
+
+
+def test_the_new_program_takes_over_when_nothing_runs(daemons, app):
+    flag = daemons.top / "flag"
+    flag.touch()
+    with running(daemons, app) as process:
+        assert wait_until(lambda: daemons.state.is_running("shop"))
+        behind = len(daemons.listener.read())
+        install(app, NEW)
+        daemons.listener.wait("^STATUS=no run begins.*; running: shop", behind=behind)
+        assert "9.9" not in daemons.log.read_text()
+        flag.unlink()
+
+        number = daemons.listener.wait("^RELOADING=1$", behind=behind)
+        number = daemons.listener.wait("^READY=1$", behind=number)
+        assert daemons.listener.lines[number + 1] == f"MAINPID={process.pid}"
+        daemons.listener.wait("^STATUS=next: shop", behind=number)
+        assert (
+            f"auto-backup 9.9: the daemon begins (process {process.pid})" in daemons.log.read_text()
+        )
+        assert daemons.state.jobs()["shop"].last_done
+        assert daemons.pid() == process.pid
+        again = daemons.start()
+        assert again.wait(20) == 11
+
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+
+
+def test_one_that_cannot_take_over_does_not(daemons, app):
+    with running(daemons, app) as process:
+        install(app, 'raise RuntimeError("half an upgrade")\n')
+        daemons.listener.wait("^STATUS=another program is on disk, and cannot take over")
+        assert "cannot take over: RuntimeError: half an upgrade" in daemons.log.read_text()
+        assert is_alive(process.pid)
+        behind = len(daemons.listener.read())
+        install(app, NEW)
+        daemons.listener.wait("^READY=1$", behind=behind)
+        assert wait_until(lambda: "9.9: the daemon begins" in daemons.log.read_text())
+
+
+def test_a_configuration_that_it_would_refuse_keeps_it_from_taking_over(daemons, app):
+    with running(daemons, app):
+        assert wait_until(lambda: daemons.last_done("shop"))
+        daemons.config.write_text(daemons.config.read_text() + "nonsense: 1\n")
+        install(app, NEW)
+        daemons.listener.wait("^STATUS=another program is on disk, and cannot take over")
