@@ -31,8 +31,10 @@ def state_of(process):
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def command_of(process):
-    return Path(f"/proc/{process}/cmdline").read_bytes()
+def sleepers(process):
+    """Return the children of a process that are the command sleep."""
+    commands = {one: Path(f"/proc/{one}/cmdline").read_bytes() for one in children(process)}
+    return [one for one, command in commands.items() if command.startswith(b"sleep")]
 
 
 def first_of(process):
@@ -79,11 +81,10 @@ def test_what_is_left_ends_with_it(daemons):
     with daemons.running(before=UNSHARE) as process:
         first = first_of(process)
         assert wait_until(daemons.ran)
-        left = [one for one in children(first) if command_of(one).startswith(b"sleep")]
-        assert len(left) == 1
+        (left,) = wait_until(lambda: sleepers(first))
         os.kill(first, signal.SIGTERM)
         assert process.wait(10) == 0
-    assert all_gone(left)
+    assert all_gone([left])
 
 
 def test_its_status_is_that_of_the_daemon(daemons):

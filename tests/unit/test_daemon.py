@@ -155,6 +155,32 @@ class TestNotifier:
         Notifier({"NOTIFY_SOCKET": address}, 77).ready()
 
 
+HOLDING = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from backup.daemon.signals import Signals
+signals = Signals(lambda: None)
+if len(sys.argv) == 1:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert not signals.hold()
+    signals.release()
+    assert signals.wait(5) == [signal.SIGUSR1]
+    assert signals.hold()
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.execv(sys.executable, [sys.executable, __file__, 'again'])
+print(*sorted(one.name for one in signals.wait(5)), signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+class TestSignals:
+    def test_what_comes_while_the_program_changes_is_heard_by_the_new_one(self, tmp_path):
+        script = tmp_path / "script.py"
+        script.write_text(HOLDING.format(root=str(ROOT)))
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+        assert done.stdout == "SIGHUP SIGTERM set()\n", done.stderr
+
+
 class TestLog:
     def record(self, level, text):
         return logging.LogRecord("backup", level, "", 0, text, None, None)
