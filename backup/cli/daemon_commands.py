@@ -92,9 +92,8 @@ def stop(context: typer.Context) -> None:
 
 @app.command("reload", epilog=MORE)
 def reload(context: typer.Context) -> None:
-    """Let the daemon read its configuration anew; one that is wrong is refused, and told."""
+    """Let the daemon read its configuration anew; its log tells whether it could use it."""
     call = invocation(context)
-    _refuse_configuration(call)
     holder = _find(call)
     if holder is None:
         raise BackupError(_NOT_RUNNING, hint="'auto-backup daemon start' starts it")
@@ -102,7 +101,8 @@ def reload(context: typer.Context) -> None:
         print_line(f"the daemon (process {holder.pid}) would be told")
         return
     holder.signal(signal.SIGHUP)
-    _tell(call, f"the daemon (process {holder.pid}) has been told", pid=holder.pid)
+    text = f"the daemon (process {holder.pid}) has been told; its log says what came of it"
+    _tell(call, text, pid=holder.pid)
 
 
 def _find(call: Invocation) -> Holder | None:

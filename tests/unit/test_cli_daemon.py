@@ -140,14 +140,28 @@ class TestReload:
     def test_it_is_read_anew(self, top):
         pid = run_process("daemon", "start", "--json").json["pid"]
         (top / "config.yaml").write_text(CONFIG.replace("shop", "mail"))
-        assert done("daemon", "reload").lines == [f"the daemon (process {pid}) has been told"]
+        (line,) = done("daemon", "reload").lines
+        assert line.startswith(f"the daemon (process {pid}) has been told")
         assert wait_until(lambda: "has been read anew" in log(top))
         assert log(top).splitlines()[-1].endswith("jobs: mail")
 
-    def test_a_bad_one_is_not_even_sent(self, top):
+    def test_a_bad_one_is_told_in_the_log_with_all_that_is_wrong(self, top):
         run_process("daemon", "start")
-        (top / "config.yaml").write_text("jobs: [")
-        assert run("daemon", "reload").status == 2
+        (top / "config.yaml").write_text(CONFIG + "one: 1\ntwo: 2\n")
+        done("daemon", "reload")
+        assert wait_until(lambda: "it is not used; the one before goes on" in log(top))
+        assert "error: the configuration: " in log(top)
+        assert "one: unknown key" in log(top)
+        assert "two: unknown key" in log(top)
+
+    def test_which_configuration_the_caller_has_does_not_matter(self, top):
+        run_process("daemon", "start")
+        assert done("--config", "/dev/null", "daemon", "reload")
+        assert wait_until(lambda: "has been read anew" in log(top))
+
+    def test_a_plan_tells_nobody(self, top):
+        run_process("daemon", "start")
+        assert done("daemon", "reload", "-n").out.endswith("would be told\n")
         assert "anew" not in log(top)
 
     def test_without_a_daemon(self, top):
