@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from backup.daemon.pid_file import PID_NAME, is_held
 from tests.checkout import ROOT
+from tests.cli import environment
 from tests.daemons import CONFIG, Daemons
 from tests.processes import is_alive, wait_until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("key_file")]
 
-# Looks each second, and not each half minute.
-CALL = """
-import sys
-sys.path.insert(0, {app!r})
-import backup.daemon.upgrade
-backup.daemon.upgrade.EVERY = backup.daemon.upgrade.STABLE = 1
-from backup.cli import main
-sys.exit(main())
-"""
+CALL = "import sys; sys.path.insert(0, {app!r}); from backup.cli import main; sys.exit(main())"
 
 # The command 'backup' takes as long as a file is there.
 WAIT = """
@@ -37,6 +35,8 @@ def app(tmp_path):
     """Return a copy of the package, another version of which is to come."""
     path = tmp_path / "app"
     shutil.copytree(ROOT / "backup", path / "backup", ignore=shutil.ignore_patterns("__pycache__"))
+    watch = path / "backup" / "daemon" / "upgrade.py"
+    watch.write_text(re.sub(r"(?m)^(EVERY|STABLE) = .*", r"\1 = 1.0", watch.read_text()))
     with (path / "backup" / "cli" / "take.py").open("a") as file:
         file.write(WAIT.format(flag=str(tmp_path / "flag")))
     return path
@@ -53,10 +53,16 @@ def daemons(tmp_path):
     )
     yield found
     found.listener.close()
+    if is_held(found.state_dir / PID_NAME):
+        os.kill(found.pid(), signal.SIGKILL)
+
+
+def program(app):
+    return sys.executable, "-c", CALL.format(app=str(app))
 
 
 def running(daemons, app):
-    return daemons.running(command=(sys.executable, "-c", CALL.format(app=str(app))))
+    return daemons.running(command=program(app))
 
 
 def install(app, content):
@@ -114,3 +120,17 @@ def test_a_configuration_that_it_would_refuse_keeps_it_from_taking_over(daemons,
         daemons.config.write_text(daemons.config.read_text() + "nonsense: 1\n")
         install(app, NEW)
         daemons.listener.wait("^STATUS=another program is on disk, and cannot take over")
+
+
+def test_one_that_is_detached_stays_so(daemons, app):
+    command = daemons.command("daemon", "start", command=program(app))
+    subprocess.run(command, env=environment(), check=True, timeout=60, capture_output=True)
+    pid, log = daemons.pid(), daemons.state_dir / "daemon.log"
+    install(app, NEW)
+    begins = f"auto-backup 9.9: the daemon begins (process {pid})"
+    assert wait_until(lambda: begins in log.read_text(), 20)
+    assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
+    assert daemons.pid() == pid
+    command = daemons.command("daemon", "stop", command=program(app))
+    subprocess.run(command, env=environment(), check=True, timeout=60, capture_output=True)
+    assert log.read_text().endswith("the daemon has ended\n")
