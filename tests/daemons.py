@@ -39,6 +39,8 @@ except OSError:
 with open(top + '/pid.new', 'w') as file:
     file.write(str(os.getpid()))
 os.rename(top + '/pid.new', top + '/pid')
+if os.path.exists(top + '/shell'):
+    os.system('exec sh ' + top + '/shell')
 try:
     with open(top + '/seconds') as file:
         time.sleep(float(file.read()))
@@ -121,10 +123,10 @@ class Daemons:
     def environment(self, **variables):
         return environment() | {"NOTIFY_SOCKET": self.listener.address} | variables
 
-    def start(self, *, more="", command=None, variables=None):
+    def start(self, *, more="", command=None, variables=None, before=()):
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                self.command(more=more, command=command),
+                [*before, *self.command(more=more, command=command)],
                 env=self.environment(**variables or {}),
                 stdout=log,
                 stderr=log,

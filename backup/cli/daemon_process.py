@@ -211,18 +211,13 @@ def _become_program_on_disk(
 ) -> str:
     """Replace this process's program, keeping its id and its pid file; return why it cannot be."""
     marks = {_HOW: _DETACHED} if how else {}
-    before = {one: signal.getsignal(one) for one in (signal.SIGHUP, signal.SIGUSR1)}
     try:
         directory = here if here.is_dir() else Path("/")
         command = this_program(options, directory).call("daemon", "run")
         os.set_inheritable(pid_file.fileno(), True)
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)  # until the new program hears them
         os.execve(command[0], command, environment_with(notifier.variables | marks))  # noqa: S606
     except (OSError, BackupError) as error:
         os.set_inheritable(pid_file.fileno(), False)
-        for number, handler in before.items():
-            signal.signal(number, handler)
         return getattr(error, "message", None) or type(error).__name__
 
 

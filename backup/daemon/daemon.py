@@ -8,9 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
 
+from backup._version import PROGRAM
 from backup.catalog import CATALOG_NAME, Catalog
 from backup.child_run import OnOutput
 from backup.clock import Clock, system_clock
@@ -130,7 +132,7 @@ class Daemon:
         Args:
             on_ready: Is called once it works.
         """
-        self._tell_configuration("the daemon begins")
+        self._tell_configuration(f"{PROGRAM}: the daemon begins")
         self._heart.start()
         self._listening.start()
         self._notifier.ready(main=self._is_main)
@@ -262,10 +264,15 @@ class Daemon:
         self._is_safe.clear()
         if not (self._upgrade.is_waited_for and self._is_idle()):
             return
-        _LOG.info("the program on disk takes over")
-        self._notifier.reloading()
-        self._upgrade.refuse(self._take_over())
-        self._notifier.ready(main=self._is_main)
+        self._heart.stop()
+        if self._signals.hold():
+            _LOG.info("the program on disk takes over")
+            self._notifier.reloading()
+            self._upgrade.refuse(self._take_over())
+            self._notifier.ready(main=self._is_main)
+        self._signals.release()
+        self._heart = Heart(self._look, self._clock, self._beat)
+        self._heart.start()
 
     def _tell_stacks(self) -> None:
         for line in stack_lines():
@@ -279,7 +286,8 @@ class Daemon:
         self._ends.set()
         last = threading.Timer(_AT_LAST, os._exit, [0])
         last.daemon = True
-        last.start()
+        with suppress(RuntimeError):  # no thread can be started
+            last.start()
         self._notifier.stopping()
         running = ", ".join(self.runner.running())
         self._notifier.status(f"ending: {running}" if running else "ending")

@@ -1,6 +1,7 @@
 """Signals as words in a queue: the main thread does what they ask for, when it is done with others.
 
-Nothing is blocked, which children would inherit, and nothing is done in a handler but to note it.
+Nothing is blocked, which children would inherit, but for the moment in which this process becomes
+another program; nothing is done in a handler but to note it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Signals:
             if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._note)
                 signal.siginterrupt(number, False)
+        self.release()
 
     def filenos(self) -> tuple[int, int]:
         """Return the descriptors by which it hears."""
@@ -59,9 +61,21 @@ class Signals:
             found.append(self._heard.popleft())
         return list(dict.fromkeys(found))
 
+    def hold(self) -> bool:
+        """Let what comes from now on wait for ``release``; tell whether nothing has come before.
+
+        It waits also for the program that this process becomes, which releases it by hearing.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        return not self._heard
+
+    def release(self) -> None:
+        """Hear again what comes."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+
     def wake(self) -> None:
         """Let ``wait`` return; from any thread."""
-        with suppress(BlockingIOError):  # it has enough to read
+        with suppress(OSError):  # it has enough to read, or hears no more
             self._out.send(b"\0")
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from backup.run_state import RUNS_NAME, JobRuns, RunState
 from backup.run_state.schema import is_newer
 from backup.running import Task, Turn
 from tests.checkout import ROOT
+from tests.conftest import NOBODY
 from tests.daemons import Listener
 from tests.processes import wait_until
 
@@ -153,6 +154,32 @@ class TestNotifier:
     @pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "/" + "x" * 200])
     def test_nobody_there(self, address):
         Notifier({"NOTIFY_SOCKET": address}, 77).ready()
+
+
+HOLDING = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from backup.daemon.signals import Signals
+signals = Signals(lambda: None)
+if len(sys.argv) == 1:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert not signals.hold()
+    signals.release()
+    assert signals.wait(5) == [signal.SIGUSR1]
+    assert signals.hold()
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.execv(sys.executable, [sys.executable, __file__, 'again'])
+print(*sorted(one.name for one in signals.wait(5)), signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+class TestSignals:
+    def test_what_comes_while_the_program_changes_is_heard_by_the_new_one(self, tmp_path):
+        script = tmp_path / "script.py"
+        script.write_text(HOLDING.format(root=str(ROOT)))
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+        assert done.stdout == "SIGHUP SIGTERM set()\n", done.stderr
 
 
 class TestLog:
@@ -313,6 +340,28 @@ class TestFrozenCopies:
         copy = FrozenCopies(state).make(loaded, {"STORE": Default(value, "here")})
         assert read_dotenv(copy.directory / NAME).values["STORE"].value == value
         copy.delete()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_what_root_makes_belongs_to_the_owner_of_the_state(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, NOBODY, NOBODY)
+    (tmp_path / "config.yaml").write_text("version: 1\njobs: {shop: {sources: [/etc]}}\n")
+    pid_file = PidFile(state / "daemon.pid")
+    pid_file.take()
+    handler = log_to_file(state / "daemon.log")
+    logging.getLogger("backup").removeHandler(handler)
+    copy = FrozenCopies(state).make(load_configuration(tmp_path / "config.yaml"), {})
+
+    assert {one.name: one.stat().st_uid for one in state.iterdir()} == {
+        "daemon.pid": NOBODY,
+        "daemon.log": NOBODY,
+        "configuration-in-use": NOBODY,
+    }
+    assert copy.config.stat().st_uid == 0  # root's runs believe no other one
+    handler.close()
+    pid_file.close()
 
 
 class TestSettling:
