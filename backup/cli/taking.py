@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backup.cli.emptied import refused_stores, tell_refused
 from backup.cli.excluding import Excludes, left_out_json, left_out_lines, left_out_text, remarks
 from backup.cli.forecast import measure, tell_plan, tell_problems
 from backup.cli.invocation import Invocation
 from backup.cli.output import (
     count_text,
     duration_text,
-    print_error,
     print_line,
-    print_note,
     size_text,
 )
 from backup.cli.progress import ProgressLine
@@ -91,9 +90,13 @@ def take(call: Invocation, wanted: Wanted) -> dict[str, object]:
     for remark in remarks(wanted.excludes, roots):
         call.note(remark)
     call.settings.public_recipients(wanted.recipients)  # a wrong one is told at once
+    refused = refused_stores(call, wanted.stores, wanted.job)
+    wanted = replace(wanted, stores=[one for one in wanted.stores if one not in refused])
     if call.dry_run:
+        tell_refused(refused)
+        call.status = next((one.exit_code for one in refused.values()), call.status)
         return tell_plan(call, roots, wanted.excludes.rules, wanted.stores)
-    return _take(call, _request(call, wanted, roots), roots, wanted.stores)
+    return _take(call, _request(call, wanted, roots), roots, wanted.stores, refused)
 
 
 def _request(call: Invocation, wanted: Wanted, roots: Sequence[Root]) -> SnapshotRequest:
@@ -119,7 +122,11 @@ def _request(call: Invocation, wanted: Wanted, roots: Sequence[Root]) -> Snapsho
 
 
 def _take(
-    call: Invocation, request: SnapshotRequest, roots: Sequence[Root], stores: list[BaseStorage]
+    call: Invocation,
+    request: SnapshotRequest,
+    roots: Sequence[Root],
+    stores: list[BaseStorage],
+    refused: Mapping[BaseStorage, BackupError],
 ) -> dict[str, object]:
     call.start_action(
         "backup",
@@ -138,8 +145,9 @@ def _take(
             line.set(at.read)
             slow.watch(at.read, total, at.quicker)
 
-        report = take_snapshot(request, stores[0], leave_out=stores[1:], on_progress=tell)
-    failed = _copy(report.name, stores)
+        others = [*stores[1:], *refused]
+        report = take_snapshot(request, stores[0], leave_out=others, on_progress=tell)
+    failed = {**refused, **_copy(report.name, stores)}
     for store in stores:
         if store not in failed:
             _remember(call, request, report, store)
@@ -201,9 +209,7 @@ def _tell_report(
     for line in left_out_lines(report.left_out) if call.verbose else ():
         call.note(line)
     tell_problems(report.problems, _NOT_WHOLE)
-    for store, error in failed.items():
-        print_note(f"there is no copy in {store}:")
-        print_error(error)
+    tell_refused(failed)
     return _report_json(report, files, failed)
 
 

@@ -1,4 +1,4 @@
-"""A process that is killed while it takes a database to the next schema: it is the old or the new."""
+"""Killed while it takes a database to the next schema: that is the old one, or the new one."""
 
 from __future__ import annotations
 

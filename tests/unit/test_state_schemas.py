@@ -105,7 +105,7 @@ class TestMigration:
         copy = old.with_name(f"{old.name}.schema-1")
         assert content_of(copy) == before
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-        assert sorted(os.listdir(old.parent)) == [old.name, copy.name]
+        assert sorted(one.name for one in old.parent.iterdir()) == [old.name, copy.name]
 
     def test_all_of_it_is_the_directorys_owners(self, old):
         if os.geteuid() != 0:
@@ -123,7 +123,10 @@ class TestMigration:
             old.with_name(f"{old.name}.{suffix}").write_bytes(b"rubbish")
 
         assert use(old) == COUNT
-        assert sorted(os.listdir(old.parent)) == [old.name, f"{old.name}.schema-1"]
+        assert sorted(one.name for one in old.parent.iterdir()) == [
+            old.name,
+            f"{old.name}.schema-1",
+        ]
 
     def test_a_copy_that_cannot_be_made_leaves_what_was(self, old, monkeypatch):
         before = content_of(old)
@@ -200,7 +203,7 @@ class TestANewerOne:
 
         assert raised.value.is_newer
         assert path.read_bytes() == before
-        assert os.listdir(tmp_path) == [name]
+        assert [one.name for one in tmp_path.iterdir()] == [name]
 
     def test_other_errors_are_not_that(self, tmp_path):
         (tmp_path / RUNS_NAME).mkdir()
