@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
+from backup.cli.emptied import refused_stores, tell_refused
 from backup.cli.excluding import left_out_json, left_out_lines, left_out_text, remarks
 from backup.cli.forecast import measure, tell_plan, tell_problems
 from backup.cli.invocation import Invocation
 from backup.cli.output import (
     count_text,
     duration_text,
-    print_error,
     print_line,
-    print_note,
     size_text,
 )
 from backup.cli.progress import ProgressLine
@@ -52,9 +52,13 @@ def take(call: Invocation, wanted: Wanted) -> dict[str, object]:
     for remark in remarks(wanted.excludes, roots):
         call.note(remark)
     call.settings.public_recipients(wanted.recipients)  # a wrong one is told at once
+    refused = refused_stores(call, wanted.stores, wanted.job)
+    wanted = replace(wanted, stores=[one for one in wanted.stores if one not in refused])
     if call.dry_run:
+        tell_refused(refused)
+        call.status = next((one.exit_code for one in refused.values()), call.status)
         return tell_plan(call, roots, wanted.excludes.rules, wanted.stores)
-    return _take(call, wanted, _request(call, wanted, roots), roots)
+    return _take(call, wanted, _request(call, wanted, roots), roots, refused)
 
 
 def _request(call: Invocation, wanted: Wanted, roots: Sequence[Root]) -> SnapshotRequest:
@@ -80,7 +84,11 @@ def _request(call: Invocation, wanted: Wanted, roots: Sequence[Root]) -> Snapsho
 
 
 def _take(
-    call: Invocation, wanted: Wanted, request: SnapshotRequest, roots: Sequence[Root]
+    call: Invocation,
+    wanted: Wanted,
+    request: SnapshotRequest,
+    roots: Sequence[Root],
+    refused: Mapping[BaseStorage, BackupError],
 ) -> dict[str, object]:
     stores = wanted.stores
     call.start_action(
@@ -103,8 +111,9 @@ def _take(
             line.set(at.read)
             slow.watch(at.read, total, at.quicker)
 
-        report = take_snapshot(request, stores[0], leave_out=stores[1:], on_progress=tell)
-    failed = _copy(call, report, wanted)
+        others = [*stores[1:], *refused]
+        report = take_snapshot(request, stores[0], leave_out=others, on_progress=tell)
+    failed = {**refused, **_copy(call, report, wanted)}
     for store in stores:
         if store not in failed:
             _remember(call, request, report, store)
@@ -203,9 +212,7 @@ def _tell_report(
     for line in left_out_lines(report.left_out) if call.verbose else ():
         call.note(line)
     tell_problems(report.problems, _NOT_WHOLE)
-    for store, error in failed.items():
-        print_note(f"there is no copy in {store}:")
-        print_error(error)
+    tell_refused(failed)
     return _report_json(report, files, failed)
 
 

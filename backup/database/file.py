@@ -44,6 +44,8 @@ _FROM_OUTSIDE = {
 
 _BESIDE = ("-journal", "-wal", "-shm")
 
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 _MAKING = threading.Lock()
 
 
@@ -152,7 +154,7 @@ def _make_private(path: Path) -> None:
             if path.stat().st_mode & 0o077:
                 path.chmod(0o600)
         except FileNotFoundError:
-            os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(new, _CREATE, 0o600))
             with suppress(FileExistsError, FileNotFoundError):  # another process was quicker
                 os.link(new, path)
         with suppress(OSError):  # not in the way; the next one tries again
@@ -227,7 +229,7 @@ def keep_copy(path: Path, version: int) -> None:
     for left in (new, *_beside(new)):  # by a process that was killed
         with suppress(FileNotFoundError):
             left.unlink()
-    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    os.close(os.open(new, _CREATE | os.O_EXCL, 0o600))
     # Not from the connection that is about to write: SQLite would wait for that.
     reading = sqlite3.connect(_url(path, "ro"), uri=True)
     with closing(reading) as old, closing(sqlite3.connect(new)) as copy:

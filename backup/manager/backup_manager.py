@@ -22,6 +22,7 @@ from backup.keys import load_key_file, load_or_create_host_key
 from backup.listing import list_snapshots
 from backup.locating import locate
 from backup.manager.candidates import Opened, open_candidate
+from backup.manager.emptied import refuse_emptied
 from backup.manager.frame_pool import check_workers
 from backup.manager.naming import default_job
 from backup.manager.request import OnProgress, SnapshotReport, SnapshotRequest, no_progress
@@ -107,9 +108,11 @@ class BackupManager:
 
         Raises:
             SourceError: The source is missing, or empty though its last snapshot was not.
-            StorageError: The snapshot could not be stored; nothing of it is left.
+            StorageError: The snapshot could not be stored; nothing of it is left. Or the store is
+                empty, and was not.
         """
         request = self._request()
+        refuse_emptied(self._catalog, self._storage, request.host, request.job)
         self.last_report = take_snapshot(request, self._storage, on_progress=self._on_progress)
         self._remember(request, self.last_report)
         if self._keep is not None:
