@@ -53,7 +53,13 @@ LOCAL = needs(credentials=(KEY,), writable=("-/var/backups/auto-backup",))
 ENCRYPTED = needs(
     credentials=(KEY._replace(path=Path("/etc/auto-backup/key.cred"), encrypted=True),)
 )
-CASES = {"online": ONLINE, "local": LOCAL, "everywhere": EVERYWHERE, "encrypted": ENCRYPTED, "bare": needs()}
+CASES = {
+    "online": ONLINE,
+    "local": LOCAL,
+    "everywhere": EVERYWHERE,
+    "encrypted": ENCRYPTED,
+    "bare": needs(),
+}
 
 
 class TestProfiles:
@@ -130,7 +136,7 @@ class TestProfiles:
 
 class TestNames:
     def test_words_keep_their_blanks_quotes_and_percent_signs(self):
-        command = ("/opt/my own/auto-backup", "--config=/etc/100%/$HOME/a\\b \"c\".yaml")
+        command = ("/opt/my own/auto-backup", '--config=/etc/100%/$HOME/a\\b "c".yaml')
 
         (line,) = service(unit_text(Profile.READER, Needs(command=command)))["ExecStart"]
 
