@@ -5,6 +5,7 @@ Commands that change files are run, for a user that exists here; systemd's are o
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -186,6 +187,19 @@ class TestReader:
         install(config)
 
         assert (state / "host-signing-key").read_text() == "its own by now"
+
+    def test_lists_of_keys_are_named_and_stay_in_sight(
+        self, machine, config, open_dir, monkeypatch
+    ):
+        (open_dir / "trusted").touch()
+        lists = {"SIGNERS": f"{open_dir}/trusted", "RECIPIENTS": "/home/ann/a.pub:/srv/b.pub"}
+        for name, path in lists.items():
+            monkeypatch.setenv(f"AUTO_BACKUP_{name}", path)
+        said = service(install(config, "-n").out.replace("    ", ""))
+
+        named = {f"AUTO_BACKUP_{name}={path}" for name, path in lists.items()}
+        assert named < set(said["Environment"])
+        assert said["ProtectHome"] == ["read-only"]
 
     def test_a_store_of_root_is_given_to_it(self, machine, config, open_dir):
         done("--now", "--config", config)
@@ -412,6 +426,17 @@ class TestRefusals:
 
         assert result.status == 2
         assert "job a: it does not say where to" in result.err
+
+    def test_a_daemon_that_runs_the_jobs_from_another_state(self, machine, config):
+        state = Path(os.environ["AUTO_BACKUP_STATE_DIR"])
+        state.mkdir()
+        with (state / "daemon.pid").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            result = install(config)
+
+        assert result.status == 2
+        assert f"a daemon runs the jobs already, with its state in {state}" in result.err
+        assert install(config).status == 0
 
     def test_two_ways_at_once(self, machine, config):
         assert install(config, "--user", "--cron").status == 2
