@@ -16,9 +16,16 @@ from backup.errors import BackupError, ConfigError
 from backup.service.facts import command_path
 from backup.service.fitness import Misfit
 from backup.service.installing import Site, cron_steps, system_steps, user_steps
+from backup.service.places import DAEMON_LOCK
 from backup.service.program import parts_of, program_hint, program_problem
 from backup.service.removing import judge_files, refuse_changed, refuse_foreign
-from backup.service.site import closed_directory, config_file, state_at, systemd_version
+from backup.service.site import (
+    closed_directory,
+    config_file,
+    is_locked,
+    state_at,
+    systemd_version,
+)
 from backup.service.steps import Step
 from backup.service.unit import Profile
 
@@ -71,6 +78,7 @@ def plan_system(call: Invocation, loaded: Loaded, ground: Ground, profile: Profi
     obstacles += _of_files(loaded, ground, profile)
     if os.path.lexists(places.cron):
         obstacles.append(_does_it("cron", places.cron))
+    obstacles += _of_daemon([call.settings.state_dir(), own_state_dir()], places.state)
     return Plan(profile, steps, obstacles, _of_jobs(misfits), places.state)
 
 
@@ -150,6 +158,16 @@ def _of_systemd(ground: Ground) -> Iterator[ConfigError]:
             f"systemd {version} is too old for the unit, which needs {_OLDEST_SYSTEMD}",
             hint=_BY_CRON,
         )
+
+
+def _of_daemon(homes: Sequence[Path], place: Path) -> Iterator[ConfigError]:
+    """Yield what runs the jobs from another state: neither would know of the other's runs."""
+    for home in dict.fromkeys(homes):
+        if home != place and is_locked(home / DAEMON_LOCK):
+            yield ConfigError(
+                f"a daemon runs the jobs already, with its state in {home}",
+                hint="end it first; the service goes on where it was",
+            )
 
 
 def _of_root(ground: Ground) -> Iterator[ConfigError]:

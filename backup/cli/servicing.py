@@ -16,6 +16,7 @@ from backup.service.credentials import Credential, credentials_of
 from backup.service.facts import Facts, gather
 from backup.service.fitness import Misfit, Service, misfits, paths_to_look_at
 from backup.service.needs import (
+    files_of,
     in_homes,
     in_temporary,
     local_stores,
@@ -121,13 +122,15 @@ def needs_of(
     """Return what a unit has to grant."""
     configuration, path = loaded.configuration, loaded.path.absolute()
     of_user = profile is Profile.USER
-    files = [path, *map(Path.resolve, ground.program.files)]
+    environment = tuple(_environment(call, configuration, of_user=of_user))
+    said = [Path(one) for _, value in environment for one in value.split(":") if one[:1] == "/"]
+    files = [path, *map(Path.resolve, ground.program.files), *said, *files_of(configuration)]
     everything = [*sources_of(configuration), *local_stores(configuration), *files]
     machine = this_machine()
     mounts = [str(one.path) for one in facts.mounts]
     return Needs(
         command=(*ground.program.words, f"--config={path}", "daemon", "run"),
-        environment=tuple(_environment(call, configuration, of_user=of_user)),
+        environment=environment,
         credentials=() if of_user else tuple(secrets_of(call)),
         writable=tuple(dict.fromkeys(writable_paths(configuration, mounts))),
         network=needs_network(configuration),

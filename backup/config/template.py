@@ -56,8 +56,8 @@ _NO_KEEP = """\
   # keep: {last: 3, daily: 14, weekly: 8, monthly: 12}
 """
 _SCHEDULE = """\
-  # When jobs run: every, at, on, or cron. Cron or a timer has to ask what is due:
-  #   */15 * * * *  auto-backup --quiet schedule run --due
+  # When jobs run: every, at, on, or cron. Something has to look what is due:
+  #   auto-backup service install     has systemd do it; --cron where there is no systemd
   schedule: {schedule}
 """
 _NO_SCHEDULE = """\

@@ -53,6 +53,15 @@ def sources_of(configuration: Configuration) -> list[Path]:
     return [Path(os.path.realpath(one.path)) for job in jobs for one in job.sources]
 
 
+def files_of(configuration: Configuration) -> list[Path]:
+    """Return the files that a configuration names besides: lists of public keys, commands."""
+    jobs = [configuration.job(one) for one in configuration.jobs]
+    lists = [configuration.recipients, *(one.recipients for one in jobs)]
+    named = [one for said in lists for one in said or () if one.startswith("/")]
+    commands = [one.only_if.command[0] for one in jobs if one.only_if and one.only_if.command]
+    return [Path(os.path.realpath(one)) for one in (*named, *commands)]
+
+
 def in_homes(paths: Sequence[Path]) -> bool:
     """Tell whether any of ``paths`` lies in a home, or holds homes."""
     return _touch(paths, _HOMES)

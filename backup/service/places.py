@@ -7,6 +7,9 @@ from pathlib import Path
 
 NAME = "auto-backup"
 UNIT = f"{NAME}.service"
+DAEMON_LOCK = "daemon.pid"
+"""What a daemon keeps locked in its state directory."""
+
 USER = NAME
 """The reader's user and group, and the owner of the state."""
 

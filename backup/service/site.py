@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import os
 import pwd
@@ -66,6 +67,23 @@ def state_at(place: Path, before: Sequence[Path]) -> State:
         return State(owner=owner)
     found = (homes[0] / name for name in _REMEMBERED if not os.path.lexists(place / name))
     return State(owner=owner, copies=tuple(one for one in found if os.path.lexists(one)))
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether another process holds the lock on a file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def systemd_version(run: Run) -> int | None:

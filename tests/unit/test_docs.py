@@ -84,7 +84,8 @@ class TestCommands:
         listed = {}
         for span in code_spans(COMMANDS.partition("\n\nGlobal options")[0]):
             words = re.match(
-                r"((?:key|catalog|config|daemon|schedule) \w+|\w+)(?: |$)", span.replace("\\|", "|")
+                r"((?:key|catalog|config|daemon|schedule|service) \w+|\w+)(?: |$)",
+                span.replace("\\|", "|"),
             )
             if words and not span.endswith(".md"):
                 listed.setdefault(words[1], set()).update(LONG_OPTION.findall(span))
