@@ -188,8 +188,9 @@ class Server:
         try:
             with connection:
                 connection.settimeout(_ASKING)
+                line = _read_line(connection)  # unread, it would keep the answer from arriving
                 if self._is_allowed(connection):
-                    self._answer(connection, conversation)
+                    self._answer(line, connection, conversation)
         except OSError:
             pass  # whoever asked is gone
         except Exception as error:  # noqa: BLE001 - the daemon goes on
@@ -206,9 +207,9 @@ class Server:
         connection.sendall(to_line(Refused("you may not ask this daemon for anything", 11)))
         return False
 
-    def _answer(self, connection: socket.socket, conversation: Conversation) -> None:
+    def _answer(self, line: bytes, connection: socket.socket, conversation: Conversation) -> None:
         try:
-            request = request_of(_read_line(connection))
+            request = request_of(line)
         except NotAMessageError:
             connection.sendall(to_line(Refused("the daemon does not understand what was asked", 2)))
             return
