@@ -95,7 +95,7 @@ class Daemon:
             wake=self.wake,
         )
         self._line = StatusLine(self.runner, clock, zone, stalled)
-        self._heart = Heart(self._look, clock, self._beat)
+        self._heart: Heart | None = None  # begun by ``run``: no thread survives a fork
         self._upgrade = Upgrade(
             watch or UpgradeWatch(),
             objection=objection,
@@ -125,7 +125,7 @@ class Daemon:
             on_ready: Is called once it works.
         """
         self._tell_configuration(f"{PROGRAM}: the daemon begins")
-        self._heart.start()
+        self._start_heart()
         self._notifier.ready(main=self._is_main)
         self._notifier.status(self.status())
         on_ready()
@@ -141,7 +141,9 @@ class Daemon:
 
     def wake(self) -> None:
         """Look now what is due."""
-        self._heart.wake()
+        heart = self._heart
+        if heart is not None:
+            heart.wake()
 
     def begin_by_hand(self, name: str, on_output: OnOutput | None = None) -> Claim | None:
         """Begin a run now, whatever the schedule says; ``None`` if the task runs already.
@@ -175,7 +177,7 @@ class Daemon:
             self._line.forget()
             self._notifier.ready(main=self._is_main)
         self._notifier.status(self.status())
-        self._heart.wake()
+        self.wake()
         return problems
 
     def status(self) -> str:
@@ -206,6 +208,15 @@ class Daemon:
         _LOG.info("%s (process %d): %s; jobs: %s", what, os.getpid(), opened.loaded.path, names)
         for remark in opened.remarks:
             _LOG.warning("%s", remark)
+
+    def _start_heart(self) -> None:
+        self._heart = Heart(self._look, self._clock, self._beat)
+        self._heart.start()
+
+    def _stop_heart(self) -> None:
+        heart, self._heart = self._heart, None
+        if heart is not None:
+            heart.stop()
 
     def _look(self) -> datetime:
         if self.is_ending:
@@ -256,15 +267,14 @@ class Daemon:
         self._is_safe.clear()
         if not (self._upgrade.is_waited_for and self._is_idle()):
             return
-        self._heart.stop()
+        self._stop_heart()
         if self._signals.hold():
             _LOG.info("the program on disk takes over")
             self._notifier.reloading()
             self._upgrade.refuse(self._take_over())
             self._notifier.ready(main=self._is_main)
         self._signals.release()
-        self._heart = Heart(self._look, self._clock, self._beat)
-        self._heart.start()
+        self._start_heart()
 
     def _tell_stacks(self) -> None:
         for line in stack_lines():
@@ -281,9 +291,8 @@ class Daemon:
         with suppress(RuntimeError):  # no thread can be started
             last.start()
         self._notifier.stopping()
-        running = ", ".join(self.runner.running())
-        self._notifier.status(f"ending: {running}" if running else "ending")
-        self._heart.stop()
+        self._notifier.status("ending")
+        self._stop_heart()
         if self.runner.stop(_STOPPING):
             self._copies.clear()
         else:
