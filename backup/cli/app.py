@@ -202,12 +202,17 @@ def _hint(error: Any, command: str) -> str:
 
 
 def _tell_fault(error: Exception, call: Invocation) -> None:
-    """Tell a fault of this program: its place for a report, no values, which may be secrets."""
+    """Tell a fault of this program."""
+    place = place_of(error)
+    print_note(f"error: this is a fault of auto-backup: {place}")
+    print_note("hint: please report it with the command that you gave")
+    call.end_action("failed", error=place, exit_status=1)
+
+
+def place_of(error: Exception) -> str:
+    """Return where a fault of this program is, for a report; no values, which may be secrets."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
     frame = (own or frames)[-1]
     reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-    place = f"{type(error).__name__}{reason} at {Path(frame.filename).name}:{frame.lineno}"
-    print_note(f"error: this is a fault of auto-backup: {place}")
-    print_note("hint: please report it with the command that you gave")
-    call.end_action("failed", error=place, exit_status=1)
+    return f"{type(error).__name__}{reason} at {Path(frame.filename).name}:{frame.lineno}"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from backup.cli.app import place_of
 from backup.cli.invocation import Invocation
 from backup.cli.output import print_note
 from backup.config.dotenv import use_dotenv_files
@@ -182,9 +183,12 @@ def _telling(starter: int | None) -> Iterator[None]:
     """Tell who waits, and the log, of an error: nobody sees standard error any more."""
     try:
         yield
-    except BackupError as error:
-        _LOG.error("%s", error.message)
-        _say(starter, _FAILED + f"{error.exit_code} {error.message}".encode())
+    except Exception as error:
+        status, text = 1, f"this is a fault of auto-backup: {place_of(error)}"
+        if isinstance(error, BackupError):
+            status, text = error.exit_code, error.message
+        _LOG.error("%s", text)
+        _say(starter, _FAILED + f"{status} {text}".encode())
         raise
 
 

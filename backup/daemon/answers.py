@@ -105,7 +105,7 @@ class Answers:
         Raises:
             ConfigError: There is none of such a name.
         """
-        known = self._daemon.tasks_with(request.options)
+        known = self._daemon.in_use.tasks_with(request.options)
         jobs = [name for name, one in known.items() if not one.is_upkeep]
         for name in request.names:
             if name not in known:

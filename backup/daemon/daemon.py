@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -22,7 +22,7 @@ from backup.daemon.listening import Listening, Place
 from backup.daemon.notify import Notifier
 from backup.daemon.opening import InUse, Open, use
 from backup.daemon.signals import ENDING, Signals
-from backup.daemon.stacks import child_processes, stack_lines
+from backup.daemon.stacks import tell_stacks
 from backup.daemon.status import StatusLine, stalled_of
 from backup.daemon.upgrade import Upgrade, UpgradeWatch
 from backup.errors import BackupError, LockedError
@@ -103,7 +103,7 @@ class Daemon:
         )
         self._line = StatusLine(self.runner, clock, zone, lambda: stalled_of(self.runner.going()))
         self._listening = Listening(self._answers, place)
-        self._heart = Heart(self._look, clock, self._beat)
+        self._heart: Heart | None = None  # begun by ``run``: no thread survives a fork
         self._upgrade = Upgrade(
             watch or UpgradeWatch(),
             objection=objection,
@@ -133,7 +133,7 @@ class Daemon:
             on_ready: Is called once it works.
         """
         self._tell_configuration(f"{PROGRAM}: the daemon begins")
-        self._heart.start()
+        self._start_heart()
         self._listening.start()
         self._notifier.ready(main=self._is_main)
         self._notifier.status(self.status())
@@ -150,11 +150,9 @@ class Daemon:
 
     def wake(self) -> None:
         """Look now what is due."""
-        self._heart.wake()
-
-    def tasks_with(self, options: Sequence[str]) -> dict[str, Task]:
-        """Return all tasks by their names, their commands with further options."""
-        return self._in_use.tasks_with(options)
+        heart = self._heart
+        if heart is not None:
+            heart.wake()
 
     def begin_by_hand(
         self, task: Task, on_output: OnOutput | None = None, on_report: OnReport | None = None
@@ -183,7 +181,7 @@ class Daemon:
             self._line.forget()
             self._notifier.ready(main=self._is_main)
         self._notifier.status(self.status())
-        self._heart.wake()
+        self.wake()
         return problems
 
     def status(self) -> str:
@@ -214,6 +212,15 @@ class Daemon:
         _LOG.info("%s (process %d): %s; jobs: %s", what, os.getpid(), opened.loaded.path, names)
         for remark in opened.remarks:
             _LOG.warning("%s", remark)
+
+    def _start_heart(self) -> None:
+        self._heart = Heart(self._look, self._clock, self._beat)
+        self._heart.start()
+
+    def _stop_heart(self) -> None:
+        heart, self._heart = self._heart, None
+        if heart is not None:
+            heart.stop()
 
     def _look(self) -> datetime:
         if self.is_ending:
@@ -254,7 +261,7 @@ class Daemon:
                 if number == signal.SIGHUP:
                     self.reload()
                 elif number == signal.SIGUSR1:
-                    self._tell_stacks()
+                    tell_stacks(self.runner.running())
             if self._ends.is_set():
                 return
             if self._is_safe.is_set():
@@ -264,22 +271,14 @@ class Daemon:
         self._is_safe.clear()
         if not (self._upgrade.is_waited_for and self._is_idle()):
             return
-        self._heart.stop()
+        self._stop_heart()
         if self._signals.hold():
             _LOG.info("the program on disk takes over")
             self._notifier.reloading()
             self._upgrade.refuse(self._take_over())
             self._notifier.ready(main=self._is_main)
         self._signals.release()
-        self._heart = Heart(self._look, self._clock, self._beat)
-        self._heart.start()
-
-    def _tell_stacks(self) -> None:
-        for line in stack_lines():
-            _LOG.info("%s", line)
-        runs = ", ".join(self.runner.running()) or "none"
-        processes = ", ".join(map(str, child_processes())) or "none"
-        _LOG.info("runs: %s; processes below this one: %s", runs, processes)
+        self._start_heart()
 
     def _end(self) -> None:
         """End in time, whatever hangs: what is left of runs ends with this process."""
@@ -289,10 +288,9 @@ class Daemon:
         with suppress(RuntimeError):  # no thread can be started
             last.start()
         self._notifier.stopping()
-        running = ", ".join(self.runner.running())
-        self._notifier.status(f"ending: {running}" if running else "ending")
+        self._notifier.status("ending")
         self._listening.stop()
-        self._heart.stop()
+        self._stop_heart()
         if self.runner.stop(_STOPPING):
             self._copies.clear()
         else:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+
+_LOG = logging.getLogger(__name__)
 
 
 def stack_lines() -> Iterator[str]:
@@ -37,3 +40,12 @@ def child_processes() -> list[int]:
             with suppress(OSError):
                 found.update(map(int, (thread / "children").read_text("ascii").split()))
     return sorted(found)
+
+
+def tell_stacks(running: Sequence[str]) -> None:
+    """Log where every thread is, which runs go on, and their processes."""
+    for line in stack_lines():
+        _LOG.info("%s", line)
+    processes = ", ".join(map(str, child_processes())) or "none"
+    runs = ", ".join(running) or "none"
+    _LOG.info("runs: %s; processes below this one: %s", runs, processes)

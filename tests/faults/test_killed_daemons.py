@@ -67,8 +67,14 @@ def test_killed_during_a_run(daemons):
 
 
 def test_killed_at_any_moment(daemons):
-    chance = random.Random(7)
+    chance, served = random.Random(7), None
     daemons.takes(0.3)
+
+    def has_ended(*outcomes):
+        """Tell whether this round's moment was served, and its last run has ended so."""
+        shop = daemons.state.jobs().get("shop")
+        return shop and shop.served != served and shop.last.outcome in outcomes
+
     for number in range(MOMENTS):
         offset = timedelta(hours=6.5 * number)
         with daemons.start(more=at(offset)) as daemon:
@@ -76,15 +82,16 @@ def test_killed_at_any_moment(daemons):
             time.sleep(chance.random() * 0.8)
             daemon.kill()
         assert wait_until(lambda: not daemons.state.is_running("shop"))
-        for minutes in (1, 4):
-            with daemons.running(more=at(offset + timedelta(minutes=minutes))):
-                daemons.listener.wait("^STATUS=next: shop", behind=len(daemons.listener.read()) - 1)
+        with daemons.running(more=at(offset + timedelta(minutes=1))):
+            assert wait_until(lambda: has_ended(Outcome.DONE, Outcome.INTERRUPTED))
+        with daemons.running(more=at(offset + timedelta(minutes=10))):
+            assert wait_until(lambda: has_ended(Outcome.DONE))
+        with daemons.running(more=at(offset + timedelta(minutes=15))):
+            daemons.listener.wait("^STATUS=next: shop", behind=len(daemons.listener.read()) - 2)
         shop = daemons.state.jobs()["shop"]
         assert (shop.last.outcome, shop.failures) == (Outcome.DONE, 0)
-        count = shop.count
-        with daemons.running(more=at(offset + timedelta(minutes=5))):
-            pass
-        assert daemons.state.jobs()["shop"].count == count
+        assert len(daemons.ran()) == number + 1
+        served = shop.served
     assert not (daemons.top / "twice").exists()
 
 
