@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -111,11 +112,17 @@ def _connected(path: Path, *, read_only: bool, wait: float) -> Iterator[sqlite3.
     if not read_only:
         _make_private(path)
     for one in (path, *_beside(path)):
-        if one.exists() and not one.is_file():
-            raise OSError(errno.EINVAL, f"{one.name} is not a regular file")
+        _refuse_odd(one)
     url = _url(path, "ro" if read_only else "rw")
     with closing(sqlite3.connect(url, uri=True, timeout=wait, isolation_level=None)) as found:
         yield found
+
+
+def _refuse_odd(path: Path) -> None:
+    """Refuse a pipe, which SQLite would wait for; a journal may come and go at any moment."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, f"{path.name} is not a regular file")
 
 
 def _url(path: Path, mode: str) -> str:
