@@ -199,14 +199,31 @@ def _wakes(path: str) -> bool:
 
 
 def _kinds_of_mounts(path: str, mounts: Path) -> set[str]:
-    found = set()
-    wanted = os.fsencode(path)
+    """Return the types of what is mounted there.
+
+    A directory that is mounted onto itself does not count: systemd does that with what a service
+    may write to, and it is no disk that has come.
+    """
+    rows = {}
     for line in _lines(mounts):
         head, _, tail = line.partition(b" - ")
-        fields = head.split()
-        if len(fields) > 4 and _unescaped(fields[4]) == wanted:  # noqa: PLR2004 - proc(5)
-            found.add(tail.split(b" ", 1)[0].decode(errors="replace"))
-    return found
+        fields = [_unescaped(one) for one in head.split()]
+        if len(fields) > 4:  # noqa: PLR2004 - proc(5)
+            rows[fields[0]] = fields, tail.split(b" ", 1)[0].decode(errors="replace")
+    wanted = os.fsencode(path)
+    return {
+        kind
+        for fields, kind in rows.values()
+        if fields[4] == wanted
+        and (fields[1] not in rows or not _is_onto_itself(fields, rows[fields[1]][0]))
+    }
+
+
+def _is_onto_itself(mount: list[bytes], around: list[bytes]) -> bool:
+    """Tell whether a mount shows the very directory that it hides."""
+    _, _, device, top, place = mount[:5]
+    below = os.path.relpath(place, around[4])
+    return device == around[2] and top == os.path.normpath(os.path.join(around[3], below))  # noqa: PTH118 - bytes
 
 
 def _lines(path: Path) -> list[bytes]:

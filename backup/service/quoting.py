@@ -29,6 +29,20 @@ def unit_words(texts: Iterable[str]) -> str:
     return " ".join(map(unit_word, texts))
 
 
+def unit_command(words: Sequence[str]) -> str:
+    """Return a command, the program's absolute path first.
+
+    Raises:
+        ConfigError: As ``unit_word``, or systemd starts no program of that name.
+    """
+    if any(one in words[0] for one in "\"'\\"):
+        raise ConfigError(
+            f"systemd starts no program of the name {words[0]}",
+            hint="install it elsewhere, or use --cron",
+        )
+    return unit_words(words)
+
+
 def unit_path(text: str) -> str:
     """Return a path where it is all that stands behind the equals sign, or behind a colon.
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from backup.service.credentials import Credential
 from backup.service.marking import marked
 from backup.service.places import NAME, USER
-from backup.service.quoting import unit_path, unit_word, unit_words
+from backup.service.quoting import unit_command, unit_path, unit_word, unit_words
 
 
 class Profile(StrEnum):
@@ -174,7 +174,7 @@ def _parts(profile: Profile, needs: Needs) -> Iterator[str]:
     if not of_user:
         yield _AFTER.format(network=" network-online.target" if needs.network else "")
         yield _ONLINE if needs.network else ""
-    yield _RUNNING.format(command=unit_words(needs.command), tasks=needs.tasks)
+    yield _RUNNING.format(command=unit_command(needs.command), tasks=needs.tasks)
     yield "" if needs.memory is None else f"MemoryMax={needs.memory}\n"
     yield "" if of_user else _OF_SYSTEM.format(name=NAME)
     yield from _said(needs)

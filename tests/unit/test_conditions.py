@@ -100,6 +100,45 @@ class TestMounted:
 
         assert reason_against(Conditions(mounted=(str(tmp_path),)), around) is not None
 
+    @pytest.mark.parametrize(
+        ("rows", "expected"),
+        [
+            ("31 29 8:1 /srv/disk /srv/disk rw - ext4 /dev/sda1 rw", False),
+            ("31 29 8:1 /srv/other /srv/disk rw - ext4 /dev/sda1 rw", True),
+            ("31 29 8:2 / /srv/disk rw - ext4 /dev/sdb1 rw", True),
+            (
+                (
+                    "31 29 8:1 /srv/disk /srv/disk rw - ext4 /dev/sda1 rw\n"
+                    "32 31 8:2 / /srv/disk rw - ext4 /dev/sdb1 rw"
+                ),
+                True,
+            ),
+        ],
+        ids=["itself", "another directory", "a disk", "a disk over itself"],
+    )
+    def test_a_directory_over_itself_is_no_disk(self, tmp_path, rows, expected):
+        table = tmp_path / "mountinfo"
+        table.write_text(f"29 1 8:1 / / rw - ext4 /dev/sda1 rw\n{rows}\n")
+        around = Surroundings(mounts=table)
+
+        is_mounted = reason_against(Conditions(mounted=("/srv/disk",)), around) is None
+
+        assert is_mounted is expected
+
+    def test_what_systemd_makes_writable_for_a_service_is_no_disk(self, tmp_path):
+        if os.geteuid() != 0:
+            pytest.skip("only root can mount")
+        condition = Conditions(mounted=(str(tmp_path),))
+        done = subprocess.run(["mount", "--bind", tmp_path, tmp_path], check=False)
+        needs(done.returncode == 0, "nothing can be mounted here")
+        try:
+            assert reason_against(condition) is not None
+            subprocess.run(["mount", "-t", "tmpfs", "disk", tmp_path], check=True)
+            assert reason_against(condition) is None
+            subprocess.run(["umount", tmp_path], check=True)
+        finally:
+            subprocess.run(["umount", "-l", tmp_path], check=True)
+
     def test_without_the_table_nothing_is(self, tmp_path):
         around = Surroundings(mounts=tmp_path / "none")
 

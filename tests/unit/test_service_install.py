@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import stat
 import subprocess
 from dataclasses import replace
@@ -17,11 +18,15 @@ import pytest
 
 from backup.cli import servicing
 from backup.errors import BackupError
+from backup.service.fitness import Service
+from backup.service.installing import Site, system_steps
 from backup.service.places import Places
 from backup.service.program import Program
 from backup.service.steps import Answer, Command, Write, carry_out, run_command
+from backup.service.unit import Needs, Profile
 from tests.cli import done, run, take
 from tests.conftest import NOBODY
+from tests.needs import needs
 from tests.unit_files import service
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others")
@@ -131,6 +136,33 @@ class TestReader:
         file = machine / "etc/sysusers.d/auto-backup.conf"
         assert "u auto-backup - " in file.read_text()
         assert any("sysusers" in one[0] and one[1] == str(file) for one in commands.called)
+
+    def test_systemd_makes_that_user(self, machine, config, tmp_path):
+        needs(shutil.which("systemd-sysusers"), "systemd-sysusers is not installed")
+        install(config)
+        (tmp_path / "etc").mkdir()
+        file = machine / "etc/sysusers.d/auto-backup.conf"
+        subprocess.run(
+            ["systemd-sysusers", f"--root={tmp_path}", "-"], input=file.read_bytes(), check=True
+        )
+
+        (line,) = (tmp_path / "etc/passwd").read_text().splitlines()
+        name, _, _, _, _, home, shell = line.split(":")
+        assert (name, home, shell) == ("auto-backup", "/var/lib/auto-backup", "/usr/sbin/nologin")
+
+    def test_a_host_that_only_writes_has_no_key_to_hand_over(
+        self, machine, config, key_file, monkeypatch
+    ):
+        key_file.unlink()
+        done("key", "new", "--public", f"--identity={config.parent.parent / 'identity'}")
+        public = (config.parent.parent / "identity.pub").read_text().splitlines()[-1]
+        text = config.read_text().replace(f"key_file: {key_file}\n", f"recipients: [{public}]\n")
+        config.write_text(text)
+        monkeypatch.setenv("AUTO_BACKUP_KEY_FILE", "")
+        result = install(config)
+
+        assert result.status == 0, result.err
+        assert "LoadCredential" not in (machine / UNIT).read_text()
 
     def test_its_key_is_handed_over_and_stays_closed(self, machine, config, key_file):
         install(config)
@@ -253,6 +285,15 @@ class TestRoot:
         assert owners(open_dir / "store") == owners(machine / "var/lib/auto-backup") == {0}
         assert stat.S_IMODE(config.stat().st_mode) == 0o600
         assert "User" not in service((machine / UNIT).read_text())
+
+    def test_it_takes_over_what_a_reader_had(self, machine, config, commands):
+        done("--now", "--config", config)
+        install(config)
+        commands.change(user=NOBODY)
+        result = install(config, "--profile", "root")
+
+        assert result.status == 0, result.err
+        assert owners(machine / "var/lib/auto-backup") == {0}
 
 
 class TestUser:
@@ -506,6 +547,26 @@ class TestUninstall:
 
         assert f"remove  {machine / UNIT}" in result.lines
         assert (machine / UNIT).exists()
+
+
+class TestUserOfOldSystems:
+    SITE = Site(
+        places=Places(Path("/nowhere"), Path("/nowhere/home")),
+        service=Service(Profile.READER, None),
+    )
+
+    def test_it_is_made_by_useradd_where_there_are_no_files_for_that(self):
+        steps = system_steps(self.SITE, Needs(command=("/usr/bin/true",)))
+
+        assert isinstance(steps[0], Command)
+        assert steps[0].words[:2] == ("useradd", "--system")
+        assert steps[0].words[-1] == "auto-backup"
+
+    def test_and_only_once(self):
+        site = replace(self.SITE, service=Service(Profile.READER, 990))
+        steps = system_steps(site, Needs(command=("/usr/bin/true",)))
+
+        assert not any("useradd" in str(one) for one in steps)
 
 
 class TestSteps:

@@ -145,6 +145,11 @@ class TestNames:
         assert program == '"/opt/my own/auto-backup'
         assert config == '--config=/etc/100%%/$HOME/a\\\\b \\"c\\".yaml"'
 
+    @pytest.mark.parametrize("letter", ["'", '"', "\\"])
+    def test_a_program_whose_name_systemd_does_not_take_is_refused(self, letter):
+        with pytest.raises(ConfigError, match="systemd starts no program"):
+            unit_text(Profile.ROOT, Needs(command=(f"/opt/{letter}/auto-backup",)))
+
     @pytest.mark.parametrize("name", ["/srv/two\nlines", "/srv/\udcff", "/srv/end "])
     def test_what_systemd_cannot_take_is_refused(self, name):
         with pytest.raises(ConfigError, match="systemd cannot take the name"):
@@ -246,6 +251,16 @@ class TestSystemd:
 
         manager = "--user" if profile is Profile.USER else "--system"
         assert analyze(manager, "verify", "--man=no", unit) == (0, "")
+
+    def test_it_finds_a_program_of_any_name(self, tmp_path):
+        program = tmp_path / "my own $HOME 100%" / "auto-backup"
+        unit = tmp_path / "auto-backup.service"
+        unit.write_text(unit_text(Profile.ROOT, Needs(command=(str(program), "daemon", "run"))))
+        assert "not executable" in analyze("--system", "verify", "--man=no", unit)[1]
+
+        program.parent.mkdir()
+        program.touch(mode=0o755)
+        assert analyze("--system", "verify", "--man=no", unit) == (0, "")
 
     @pytest.mark.parametrize("case", CASES)
     @pytest.mark.parametrize(
