@@ -127,6 +127,14 @@ def own_state_dir() -> Path:
     return platformdirs.user_state_path(_APP)
 
 
+def is_directory(path: Path) -> bool:
+    """Tell whether ``path`` is a directory, as far as this user may know."""
+    try:
+        return path.is_dir()
+    except OSError:  # one on the way to it may not be entered
+        return False
+
+
 def control_socket(state: Path) -> Path:
     """Return the socket by which one talks to the daemon whose state lies in ``state``."""
     is_system = os.path.realpath(state) == os.path.realpath(SYSTEM_STATE)

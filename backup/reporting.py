@@ -22,6 +22,9 @@ from backup.environment import take_report_variable
 Told = str | int | float | bool | None
 """What a run may tell of itself: a snapshot's id, bytes."""
 
+COUNTING = "counting"
+"""What is done while a source is walked: it goes on also where what is found has no bytes."""
+
 _PAUSE = 0.5
 _LONGEST_LINE = 4096  # so much is written to a pipe at once or not at all
 _LONGEST_TEXT = 500

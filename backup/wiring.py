@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from backup.config.finding import FOLDER, find_configuration
+from backup.config.finding import find_configuration, times_of
 from backup.environment import (
     config_path,
     default_store_dir,
@@ -68,8 +68,7 @@ class Settings(NamedTuple):
         path = find_configuration(self.config)
         if path is None or path == Path(os.devnull):
             return None
-        folder = path.parent / FOLDER
-        return _loaded(path, *map(_changed, (path, folder, *sorted(folder.glob("*")))))
+        return _loaded(path, *times_of(path))
 
     def configuration(self) -> Configuration | None:
         """Return what the configuration says, ``None`` where there is none; see ``loaded``."""
@@ -278,14 +277,6 @@ def _loaded(path: Path, *_: int) -> Loaded:
     from backup.config.reading import load_configuration  # noqa: PLC0415 - it costs start-up time
 
     return load_configuration(path)
-
-
-def _changed(path: Path) -> int:
-    """Return when ``path`` was changed; 0 where there is none."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _file(given: Path | None, from_variable: str | None) -> Path | None:

@@ -138,6 +138,7 @@ def run_daemon(call: Invocation) -> None:
         objection=lambda: objection_of_program(tuple(options), here),
         take_over=lambda: _become_program_on_disk(options, here, pid_file, notifier, how),
         is_main=os.getppid() != 1 or not in_container(),
+        is_place_there=pid_file.is_there,
     )
     with ExitStack() as closing:
         closing.callback(signals.close)

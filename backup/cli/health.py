@@ -13,9 +13,10 @@ from backup.cli.handing_over import socket_of, trusted_users
 from backup.cli.invocation import Invocation
 from backup.cli.scheduling import Scheduling, open_scheduling, reasons_to_wait
 from backup.clock import system_clock
+from backup.config.finding import find_configuration, may_not_read
 from backup.config.identity import digest_of
 from backup.control import Request, ask
-from backup.errors import BackupError, ConfigError
+from backup.errors import BackupError, ConfigError, DaemonError
 from backup.health import Health, examine
 from backup.health.gathering import Now
 from backup.tasks import watched_of
@@ -35,26 +36,38 @@ def look(call: Invocation, names: Sequence[str]) -> Health:
         ConfigError: There is no configuration, or no such job in it.
         RunStateError: The record of runs cannot be used.
     """
-    told, remarks = _told_by_daemon(call)
+    told, besides = _told_by_daemon(call)
     try:
         found = open_scheduling(call)
     except ConfigError as error:
         if told is None:
             raise
-        return _chosen(told.health, names, (_unusable(error),))
+        return _chosen(told.health, names, _unusable(call, error))
     if told is not None and told.digest == digest_of(found.configuration):
-        return _chosen(told.health, names, remarks)
+        return _chosen(told.health, names, besides)
+    health = _gathered(call, found)
     if told is not None:
-        remarks = (*remarks, OUTDATED)
-    return _chosen(_gathered(call, found), names, remarks)
+        besides = _Besides(told.health.problems, (OUTDATED,))
+    return _chosen(health, names, besides)
 
 
-def _unusable(error: ConfigError) -> str:
+class _Besides(NamedTuple):
+    """What else is wrong, and what else is good to know."""
+
+    problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def _unusable(call: Invocation, error: ConfigError) -> _Besides:
+    """Tell of files that are broken, or gone; that some are not for this user is no problem."""
     first = error.problems[0] if error.problems else error.message
-    return f"the configuration cannot be used, and the daemon goes on by the one it has: {first}"
+    told = f"the configuration cannot be used, and the daemon goes on by the one it has: {first}"
+    path = find_configuration(call.settings.config)
+    is_for_others = path is not None and may_not_read(path)
+    return _Besides(remarks=(told,)) if is_for_others else _Besides(problems=(told,))
 
 
-def _chosen(health: Health, names: Sequence[str], remarks: Sequence[str]) -> Health:
+def _chosen(health: Health, names: Sequence[str], besides: _Besides) -> Health:
     known = [one.job for one in health.jobs]
     for name in names:
         if name not in known:
@@ -62,7 +75,10 @@ def _chosen(health: Health, names: Sequence[str], remarks: Sequence[str]) -> Hea
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
             raise ConfigError(f"the configuration has no job {name!r}", hint=hint)
     jobs = tuple(one for one in health.jobs if not names or one.job in names)
-    return replace(health, jobs=jobs, remarks=(*remarks, *health.remarks))
+    problems = tuple(dict.fromkeys((*besides.problems, *health.problems)))
+    return replace(
+        health, jobs=jobs, problems=problems, remarks=(*besides.remarks, *health.remarks)
+    )
 
 
 class _Told(NamedTuple):
@@ -72,19 +88,21 @@ class _Told(NamedTuple):
     digest: str
 
 
-def _told_by_daemon(call: Invocation) -> tuple[_Told | None, tuple[str, ...]]:
+def _told_by_daemon(call: Invocation) -> tuple[_Told | None, _Besides]:
     """Return what the daemon tells, ``None`` where it cannot, and what a person should hear."""
     try:
         answer = ask(socket_of(call), Request("status"), trusted_users(call))
+    except DaemonError as error:
+        return None, _Besides(problems=(error.message,))
     except BackupError as error:
-        return None, (error.message,)
+        return None, _Besides(remarks=(error.message,))
     if answer is None:
-        return None, ()
+        return None, _Besides()
     try:
         health = msgspec.convert(answer.fields.get("health"), Health)
-        return _Told(health, str(answer.fields.get("daemon", {}).get("digest"))), ()
+        return _Told(health, str(answer.fields.get("daemon", {}).get("digest"))), _Besides()
     except msgspec.ValidationError:
-        return None, ("the daemon is of another version",)
+        return None, _Besides(remarks=("the daemon is of another version",))
 
 
 def _gathered(call: Invocation, found: Scheduling) -> Health:

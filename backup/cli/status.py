@@ -26,7 +26,7 @@ from backup.errors import ConfigError
 
 if TYPE_CHECKING:
     from backup.health import Health, JobHealth
-    from backup.run_state import Run
+    from backup.run_state import Run, RunState
 
 _NOT_WELL = 1
 _LEVELS = ("checksum", "content")
@@ -59,6 +59,8 @@ def status(
     if call.json:
         print_json(_health_json(found))
     elif check:
+        for problem in found.problems:
+            print_line(problem)
         for job in found.jobs:
             if not job.is_well:
                 print_line(f"{job.job}: {'; '.join(job.reasons)}")
@@ -73,6 +75,8 @@ def _tell(call: Invocation, found: Health) -> None:
     rows = [_row(one, now) for one in found.jobs]
     columns = ("job", "state", "snapshot", "contents", "proven", "next", "stored")
     print_table(columns, rows, optional=("contents", "stored"))
+    for problem in found.problems:
+        print_line(problem)
     for job in found.jobs:
         for reason in job.reasons:
             print_line(f"{job.job}: {reason}")
@@ -81,7 +85,7 @@ def _tell(call: Invocation, found: Health) -> None:
             _tell_stores(job, now)
     wrong = sum(not one.is_well for one in found.jobs)
     if wrong:
-        call.note(f"{wrong} of {count_text(len(found.jobs), 'job')} {_is(wrong)} not well")
+        call.note(f"{wrong:,} of {count_text(len(found.jobs), 'job')} {_is(wrong)} not well")
     all_kept = [one.job for one in found.jobs if one.keeps_all]
     if all_kept:
         call.note(f"without keep nothing is ever deleted: {', '.join(all_kept)}")
@@ -193,7 +197,7 @@ def history(
     known = {one.name for one in found.tasks} | set(found.state.jobs())
     _refuse_unknown(names, known)
     runs = [run for name in dict.fromkeys(names) for run in found.state.history(name, most)]
-    runs = sorted(runs, key=lambda one: one.started, reverse=True)[:most]
+    runs = _with_ends(sorted(runs, key=lambda one: one.started, reverse=True)[:most], found.state)
     if call.json:
         print_json([_run_json(one) for one in runs])
         return
@@ -204,6 +208,14 @@ def history(
             print_line(f"{time_text(one.started, short=True)} {one.job}: {one.reason}")
     if not runs:
         call.note("nothing has run yet")
+
+
+def _with_ends(runs: Sequence[Run], state: RunState) -> list[Run]:
+    """Return the runs; those whose processes are gone have been interrupted, recorded or not."""
+    from backup.run_state import as_gone  # noqa: PLC0415 - costs start-up time
+
+    gone = state.gone() if any(one.outcome is None for one in runs) else []
+    return [as_gone(one) if one in gone else one for one in runs]
 
 
 def _refuse_unknown(names: Sequence[str], known: set[str]) -> None:
@@ -219,15 +231,20 @@ def _refuse_unknown(names: Sequence[str], known: set[str]) -> None:
 def _rows(runs: Sequence[Run]) -> Iterator[list[str]]:
     now = system_clock()
     for one in runs:
-        took = (one.ended or now) - one.started
         yield [
             time_text(one.started, short=True),
             one.job,
             str(one.cause),
-            duration_text(max(took, timedelta()).total_seconds()),
-            "" if one.outcome is None else str(one.outcome),
+            _took(one, now),
+            "running" if one.outcome is None else str(one.outcome),
             _saved(one),
         ]
+
+
+def _took(run: Run, now: datetime) -> str:
+    if run.ended is None and run.outcome is not None:
+        return ""  # nobody has seen its end
+    return duration_text(max((run.ended or now) - run.started, timedelta()).total_seconds())
 
 
 def _saved(run: Run) -> str:

@@ -29,7 +29,7 @@ from backup.manager.naming import default_job
 from backup.manager.own_stores import refuse_stores
 from backup.model import path_text
 from backup.remembering import remember_taken
-from backup.reporting import Told
+from backup.reporting import COUNTING, Told
 from backup.sources.roots import Root, prepare_roots
 from backup.storage.base import BaseStorage, ProofStrength
 
@@ -99,7 +99,7 @@ def _take(
     )
     if not call.settings.names_store() and stores[0].local_root() == default_store_dir():
         call.note(f"no --store given: snapshots go to {stores[0]}")
-    with call.progress("counting") as line:
+    with call.progress(COUNTING) as line:
         total = measure(roots, request.rules, stores, line.set).bytes if line.is_shown else 0
         line.begin(request.job, total)
         slow = SlowXz(line.say)

@@ -15,6 +15,7 @@ from backup.environment import (
     VARIABLES,
     Default,
     config_directories,
+    is_directory,
     set_defaults,
     variable,
 )
@@ -60,7 +61,7 @@ def _directories(config: Path | None) -> list[Path]:
     named = config or (Path(text).expanduser() if text else None)
     if named is None:
         return config_directories()
-    return [named if named.is_dir() else named.parent]
+    return [named if is_directory(named) else named.parent]
 
 
 def read_dotenv(path: Path) -> Dotenv:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from backup.config.problems import FileProblem, Place
-from backup.environment import config_directories, variable
+from backup.environment import config_directories, is_directory, variable
 from backup.errors import ConfigError
 
 NAMES = ("config.yaml", "config.yml", "config.json", "settings.json")
@@ -29,7 +29,7 @@ def find_configuration(given: Path | None) -> Path | None:
     if named is None:
         found = (_only_one(directory) for directory in config_directories())
         return next((path for path in found if path is not None), None)
-    if not named.is_dir():
+    if not is_directory(named):
         return named
     path = _only_one(named)
     if path is None:
@@ -74,6 +74,34 @@ def files_beside(path: Path) -> list[Path]:
         for name in names
         if Path(name).suffix in _SUFFIXES and not name.startswith(".")
     ]
+
+
+def times_of(path: Path) -> list[int]:
+    """Return when the files of the configuration ``path`` were changed, as far as one may see."""
+    folder = path.parent / FOLDER
+    try:
+        beside = sorted(folder.iterdir())
+    except OSError:
+        beside = []
+    return [_changed(one) for one in (path, folder, *beside)]
+
+
+def may_not_read(path: Path) -> bool:
+    """Tell whether the file ``path`` is not for this user to read."""
+    try:
+        with path.open("rb"):
+            return False
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def read_text(path: Path) -> str:

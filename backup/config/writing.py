@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from backup.config.finding import NAMES
-from backup.environment import SYSTEM_CONFIG, config_path, variable
+from backup.environment import SYSTEM_CONFIG, config_path, is_directory, variable
 from backup.errors import ConfigError
 from backup.private_files import write_private
 
@@ -26,7 +26,7 @@ def place_of(given: Path | None, *, is_root: bool) -> Path:
     if named is None:
         return SYSTEM_CONFIG / NAMES[0] if is_root else config_path(NAMES[0])
     path = Path(os.path.realpath(named))  # a link stays one
-    return path / NAMES[0] if path.is_dir() else path
+    return path / NAMES[0] if is_directory(path) else path
 
 
 def check_place(path: Path, *, force: bool) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +27,9 @@ from backup.errors import BackupError, ConfigError, DaemonError, LockedError
 
 _CONNECTING = 5.0
 _ANSWERING = 30.0
+_PAUSE = 0.02
+_ENDED = "the daemon has ended, or waits no longer for this command to listen"
+_AFTERWARDS = "'auto-backup history' tells what became of runs, 'auto-backup status' what goes on"
 _KINDS: dict[int, type[BackupError]] = {2: ConfigError, 11: LockedError}
 
 
@@ -43,7 +47,7 @@ class Call:
     def __init__(self, connection: socket.socket, request: Request) -> None:
         self._connection = connection
         self._rest = b""
-        with _as_daemon_errors():
+        with _as_daemon_errors(), suppress(BrokenPipeError):  # it may have said why before
             connection.sendall(to_line(request))
 
     def __iter__(self) -> Iterator[Reply]:
@@ -53,10 +57,9 @@ class Call:
             try:
                 reply = reply_of(line)
             except NotAMessageError as error:
-                what = (
-                    "the daemon's answer cannot be understood" if line else "the daemon has ended"
-                )
-                raise DaemonError(what) from error
+                if line:
+                    raise DaemonError("the daemon's answer cannot be understood") from error
+                raise DaemonError(_ENDED, hint=_AFTERWARDS) from error
             if isinstance(reply, Finished):
                 return
             yield reply
@@ -136,7 +139,7 @@ def connect(path: Path, request: Request, trusted: Collection[int] = ()) -> Call
 def _reaches(connection: socket.socket, path: Path) -> bool:
     try:
         with short_path(path) as address:
-            connection.connect(address)
+            _connect(connection, address)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         return False
     except PermissionError as error:
@@ -147,6 +150,20 @@ def _reaches(connection: socket.socket, path: Path) -> bool:
     except OSError as error:
         raise DaemonError(f"the daemon at {path} does not answer: {error.strerror}") from error
     return True
+
+
+def _connect(connection: socket.socket, address: str) -> None:
+    """Connect; where many do at once the kernel says to try again and does not wait."""
+    deadline = time.monotonic() + _CONNECTING
+    while True:
+        try:
+            connection.connect(address)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def ask(path: Path, request: Request, trusted: Collection[int] = ()) -> Answer | None:

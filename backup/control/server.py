@@ -8,6 +8,7 @@ import queue
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from backup.control.messages import (
     Refused,
     Reply,
     Request,
+    Wrote,
     request_of,
     to_line,
 )
@@ -28,6 +30,7 @@ from backup.errors import BackupError, ConfigError
 
 _LOG = logging.getLogger(__name__)
 _MOST = 32
+_MOST_OF_GROUP = 16
 _ASKING = 10.0
 _SENDING = 30.0
 _WAITING = 1000
@@ -37,7 +40,7 @@ _FOR_OWNER, _FOR_GROUP = 0o600, 0o660
 class Conversation:
     """What is told to one who asked. Telling never waits: what a slow one cannot take is dropped.
 
-    Progress is dropped first; ``Finished`` never.
+    Progress is dropped first, then output; what became of a run is never.
     """
 
     def __init__(self) -> None:
@@ -53,8 +56,8 @@ class Conversation:
     def tell(self, reply: Reply) -> None:
         """Tell something, from any thread."""
         waiting = self._told.qsize()
-        crowded = waiting >= _WAITING if isinstance(reply, Moved) else waiting >= 2 * _WAITING
-        if self.is_open and (isinstance(reply, Finished) or not crowded):
+        most = {Moved: _WAITING, Wrote: 2 * _WAITING}.get(type(reply))
+        if self.is_open and (most is None or waiting < most):
             self._told.put(reply)
 
     def refuse(self, error: BackupError, job: str = "") -> None:
@@ -99,8 +102,12 @@ class Server:
         self._path = path
         self._handle = handle
         self._group = group
-        self._places = threading.BoundedSemaphore(_MOST)
+        self._places = {
+            True: threading.BoundedSemaphore(_MOST),  # of root and of this user, whatever others do
+            False: threading.BoundedSemaphore(_MOST_OF_GROUP),
+        }
         self._listener: socket.socket | None = None
+        self._bound = os.stat_result([0] * 10)
         self._ends = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._listen, name="auto-backup socket", daemon=True)
 
@@ -120,7 +127,8 @@ class Server:
         os.eventfd_write(self._ends, 1)
         self._thread.join(1.0)
         with suppress(OSError):
-            self._path.unlink()
+            if os.path.samestat(self._path.lstat(), self._bound):  # none that was made since
+                self._path.unlink()
         self._listener.close()
         self._listener = None
         if not self._thread.is_alive():
@@ -144,6 +152,7 @@ class Server:
                 new.chmod(_FOR_GROUP)
             listener.listen(_MOST)
             listener.setblocking(False)
+            self._bound = new.lstat()
             new.rename(self._path)
         except BaseException:
             listener.close()
@@ -172,23 +181,31 @@ class Server:
         select.select([self._ends], [], [], 0.5)
 
     def _attend(self, connection: socket.socket) -> None:
-        if not self._places.acquire(blocking=False):
+        try:
+            places = self._places[peer_of(connection).uid in {0, os.geteuid()}]
+        except OSError:
             connection.close()
             return
+        if not places.acquire(blocking=False):
+            _refuse_crowd(connection)
+            return
         name = "auto-backup conversation"
-        thread = threading.Thread(target=self._converse, args=(connection,), name=name, daemon=True)
+        thread = threading.Thread(
+            target=self._converse, args=(connection, places), name=name, daemon=True
+        )
         try:
             thread.start()
         except RuntimeError:
-            self._places.release()
+            places.release()
             connection.close()
 
-    def _converse(self, connection: socket.socket) -> None:
+    def _converse(self, connection: socket.socket, places: threading.BoundedSemaphore) -> None:
         conversation = Conversation()
         try:
             with connection:
-                connection.settimeout(_ASKING)
-                line = _read_line(connection)  # unread, it would keep the answer from arriving
+                line = _read_line(
+                    connection, _ASKING
+                )  # unread, it would keep the answer from arriving
                 if self._is_allowed(connection):
                     self._answer(line, connection, conversation)
         except OSError:
@@ -197,7 +214,7 @@ class Server:
             _LOG.error("a question at %s ended with %s", self._path, type(error).__name__)
         finally:
             conversation.close()
-            self._places.release()
+            places.release()
 
     def _is_allowed(self, connection: socket.socket) -> bool:
         peer = peer_of(connection)
@@ -229,9 +246,20 @@ class Server:
                 return
 
 
-def _read_line(connection: socket.socket) -> bytes:
-    line = b""
+def _refuse_crowd(connection: socket.socket) -> None:
+    """Tell that too many ask; whoever does not take that in at once is not waited for."""
+    with connection, suppress(OSError):
+        connection.setblocking(False)
+        connection.sendall(to_line(Refused("too many ask the daemon at once", 11, "try again")))
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(65536)  # unread, it would keep the answer from arriving
+
+
+def _read_line(connection: socket.socket, seconds: float) -> bytes:
+    """Return the line that is asked; whoever takes longer to ask is not waited for."""
+    line, deadline = b"", time.monotonic() + seconds
     while not line.endswith(b"\n") and len(line) <= LONGEST:
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
         block = connection.recv(65536)
         if not block:
             break

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from backup._version import VERSION
 from backup.catalog import Catalog
@@ -88,7 +89,7 @@ class Answers:
         watched = watched_of(
             opened.loaded.configuration, opened.host, only_writes=opened.only_writes
         )
-        return examine(
+        found = examine(
             watched,
             list(self._daemon.tasks.values()),
             self._daemon.state,
@@ -98,6 +99,8 @@ class Answers:
             zone=self._zone,
             going=_going(self._daemon.runner.going(), self._daemon.runner.waiting()),
         )
+        problem = self._daemon.problem
+        return replace(found, problems=(problem,)) if problem else found
 
     def _tasks(self, request: Request) -> list[Task]:
         """Return the tasks that are to be run.

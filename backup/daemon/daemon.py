@@ -6,9 +6,7 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
 
@@ -21,20 +19,18 @@ from backup.daemon.frozen import FrozenCopies
 from backup.daemon.listening import Listening, Place
 from backup.daemon.notify import Notifier
 from backup.daemon.opening import InUse, Open, use
-from backup.daemon.signals import ENDING, Signals
+from backup.daemon.signals import ENDING, Signals, exit_after
 from backup.daemon.stacks import tell_stacks
 from backup.daemon.status import StatusLine, stalled_of
-from backup.daemon.upgrade import Upgrade, UpgradeWatch
-from backup.errors import BackupError, LockedError
+from backup.daemon.upgrade import NewerRecord, Upgrade, UpgradeWatch
+from backup.errors import BackupError, LockedError, RunStateError
 from backup.reporting import OnReport
 from backup.run_state import RUNS_NAME, Claim, RunState
-from backup.run_state.schema import is_newer
 from backup.running import LOOK_AGAIN, Heart, Runner, Task
 
 _LOG = logging.getLogger(__name__)
 _STOPPING = 4.0
 _AT_LAST = 4.8
-_SCHEMA_EVERY = 30.0
 
 
 class Daemon:
@@ -53,6 +49,7 @@ class Daemon:
         objection: Tells why that cannot take over, ``None`` if it can.
         take_over: Lets it take over; returns only where that is not possible.
         is_main: Whether this is the process that a service manager should supervise.
+        is_place_there: Tells whether the state directory is still that of which it is the daemon.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -73,6 +70,7 @@ class Daemon:
         objection: Callable[[], str | None] = lambda: None,
         take_over: Callable[[], str] = lambda: "nobody said how",
         is_main: bool = True,
+        is_place_there: Callable[[], bool] = lambda: True,
     ) -> None:
         self._open = open_
         self._options = options
@@ -81,15 +79,16 @@ class Daemon:
         self._clock = clock
         self._take_over = take_over
         self._is_main = is_main
+        self._is_place_there = is_place_there
         self._copies = FrozenCopies(state_dir)
         self._changing = threading.RLock()
         self._ends = threading.Event()
         self._is_safe = threading.Event()
         self._problem = ""
-        self._asked_schema = time.monotonic()
         self._copies.clear()
         self._in_use = use(open_(), self._copies, options)
         self.state = RunState(state_dir / RUNS_NAME, clock, tell=_LOG.warning)
+        self._has_newer_record = NewerRecord(self.state.path)
         catalog = Catalog(state_dir / CATALOG_NAME, clock=clock, tell=_LOG.warning)
         self._answers = Answers(self, catalog, clock, zone)
         self.runner = Runner(
@@ -131,6 +130,9 @@ class Daemon:
 
         Args:
             on_ready: Is called once it works.
+
+        Raises:
+            RunStateError: Its state directory is gone: another daemon may run the same by now.
         """
         self._tell_configuration(f"{PROGRAM}: the daemon begins")
         self._start_heart()
@@ -142,6 +144,8 @@ class Daemon:
             self._serve()
         finally:
             self._end()
+        if not self._is_place_there():
+            raise RunStateError(f"{self.state.path.parent} is not the daemon's directory any more")
 
     def stop(self) -> None:
         """End within 5 seconds; returns at once."""
@@ -186,10 +190,13 @@ class Daemon:
 
     def status(self) -> str:
         """Return how it goes, in a line."""
-        problem = self._problem or self._upgrade.problem
-        if self._upgrade.is_waited_for:
-            problem = "no run begins: another program waits to take over"
-        return self._line.text(problem)
+        waits = "no run begins: another program waits to take over"
+        return self._line.text(waits if self._upgrade.is_waited_for else self.problem)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the daemon itself, nothing where nothing is."""
+        return self._problem or self._upgrade.problem
 
     def _reload(self) -> tuple[str, ...]:
         try:
@@ -230,6 +237,9 @@ class Daemon:
 
     def _beat(self) -> None:
         self._notifier.beat()
+        if not self._is_place_there():
+            self.stop()
+            return
         if self._changing.acquire(blocking=False):
             try:
                 self._copies.keep_only(self._in_use.copy)
@@ -237,12 +247,6 @@ class Daemon:
                 self._changing.release()
         self._notifier.status(self.status())
         self._upgrade.beat(now=self._has_newer_record())
-
-    def _has_newer_record(self) -> bool:
-        if time.monotonic() - self._asked_schema < _SCHEMA_EVERY:
-            return False
-        self._asked_schema = time.monotonic()
-        return is_newer(self.state.path)
 
     def _is_idle(self) -> bool:
         """Tell whether no run would be cut off; a process that cannot be killed is none."""
@@ -283,16 +287,13 @@ class Daemon:
     def _end(self) -> None:
         """End in time, whatever hangs: what is left of runs ends with this process."""
         self._ends.set()
-        last = threading.Timer(_AT_LAST, os._exit, [0])
-        last.daemon = True
-        with suppress(RuntimeError):  # no thread can be started
-            last.start()
+        exit_after(_AT_LAST)
         self._notifier.stopping()
         self._notifier.status("ending")
         self._listening.stop()
         self._stop_heart()
-        if self.runner.stop(_STOPPING):
-            self._copies.clear()
-        else:
+        if not self.runner.stop(_STOPPING):
             _LOG.warning("still running, and ended with the daemon: %s", self.runner.running())
+        elif self._is_place_there():  # else they may be another daemon's
+            self._copies.clear()
         _LOG.info("the daemon has ended")

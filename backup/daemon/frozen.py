@@ -8,6 +8,7 @@ that directory no other one counts.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 import weakref
@@ -88,6 +89,8 @@ class FrozenCopies:
 
     def clear(self) -> None:
         """Delete what daemons before this one have left; only who is the daemon may."""
+        with suppress(OSError):  # a link would lead elsewhere who makes copies behind it
+            self._folder.unlink()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def make(self, loaded: Loaded, variables: Mapping[str, Default]) -> FrozenCopy:
@@ -125,6 +128,8 @@ class FrozenCopies:
         with suppress(FileExistsError):
             self._folder.mkdir(mode=0o700)
             _give(self._folder)
+        if self._folder.is_symlink():  # put there since ``clear``
+            raise NotADirectoryError(errno.ENOTDIR, "it is a link")
         number = 1
         while True:
             try:

@@ -13,8 +13,6 @@ from backup.reporting import OnReport, Report
 from backup.run_state import Cause, Claim, Run
 from backup.running import Task
 
-_STOPS = "the daemon stops"
-
 Begin = Callable[[Task, OnOutput, OnReport], Claim | None]
 
 
@@ -74,7 +72,7 @@ class Handovers:
             RunStateError: It cannot be recorded.
         """
         if self._stops:
-            raise DaemonError(_STOPS)
+            raise DaemonError(f"{task.name} does not run: the daemon stops")
         busy = LockedError(
             f"{task.name} is running already", hint="'auto-backup status' tells how far it is"
         )

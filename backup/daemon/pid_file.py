@@ -64,6 +64,15 @@ class PidFile:
         """Return the descriptor that holds the lock."""
         return self._descriptor
 
+    def is_there(self) -> bool:
+        """Tell whether the file that is locked still is the one that others would lock."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+        except OSError:  # it may not be looked at just now
+            return True
+
     def __enter__(self) -> Self:
         try:
             os.ftruncate(self._descriptor, 0)

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -100,3 +101,11 @@ class Signals:
 def exit_at_once() -> None:
     """End this process here and now; its runs end with it."""
     os._exit(1)
+
+
+def exit_after(seconds: float) -> None:
+    """End this process in time, whatever hangs."""
+    last = threading.Timer(seconds, os._exit, [0])
+    last.daemon = True
+    with suppress(RuntimeError):  # no thread can be started
+        last.start()

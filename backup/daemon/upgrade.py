@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import backup._version
+from backup.run_state.schema import is_newer
 
 _LOG = logging.getLogger(__name__)
 EVERY = 30.0
@@ -91,6 +92,27 @@ class UpgradeWatch:
     def refuse(self) -> None:
         """Let the program that was seen be none to change to; the next one may be."""
         self._own = self._seen
+
+
+class NewerRecord:
+    """Tells, now and then, that another program has changed the record of runs to its own schema.
+
+    Args:
+        path: The record.
+        every: After how many seconds to look again.
+    """
+
+    def __init__(self, path: Path, every: float = EVERY) -> None:
+        self._path = path
+        self._every = every
+        self._looked = time.monotonic()
+
+    def __call__(self) -> bool:
+        """Tell whether it has."""
+        if time.monotonic() - self._looked < self._every:
+            return False
+        self._looked = time.monotonic()
+        return is_newer(self._path)
 
 
 class Upgrade:

@@ -14,7 +14,7 @@ from backup.errors import CatalogError
 from backup.health.judging import Upkeep, reasons_against
 from backup.health.records import Health, JobHealth, Progress, StoreHealth
 from backup.masking import masked
-from backup.run_state import JobRuns, RunState
+from backup.run_state import JobRuns, RunState, as_gone, ended
 from backup.running import Task, Turn, plan
 
 _PREFIXES = {"rotate": "rotation", "verify": "verification"}
@@ -69,7 +69,7 @@ def examine(
     Raises:
         RunStateError: The record of runs cannot be used.
     """
-    known = state.jobs()
+    known = _known(state)
     turns = {one.task.name: one for one in plan(tasks, known, now, zone, host)}
     running = {one.job: one.started for one in state.running()}
     remarks: list[str] = []
@@ -81,6 +81,16 @@ def examine(
         reasons = reasons_against(job, turns[one.name].known, upkeep, one.checks, now)
         jobs.append(replace(job, reasons=tuple(reasons)))
     return Health(host=host, time=now, jobs=tuple(jobs), remarks=tuple(dict.fromkeys(remarks)))
+
+
+def _known(state: RunState) -> dict[str, JobRuns]:
+    """Return what is known of jobs; a run whose process is gone has failed, recorded or not."""
+    gone, known = state.gone(), state.jobs()
+    for run in gone:
+        found = known.get(run.job)
+        if found is not None and found.unended == run:
+            known[run.job] = ended(found, as_gone(run), found.retry_at)
+    return known
 
 
 def _job(
@@ -96,7 +106,7 @@ def _job(
         job=name,
         when=turn.task.when(),
         last=None if last is None else last.ended or last.started,
-        outcome=_outcome(known, is_running=name in running),
+        outcome="" if last is None or last.outcome is None else str(last.outcome),
         last_done=known.last_done,
         failures=known.failures,
         next=None if known.paused_since is not None else turn.begins,
@@ -107,14 +117,6 @@ def _job(
         keeps_all=watched.keeps_all,
         stores=stores,
     )
-
-
-def _outcome(known: JobRuns, *, is_running: bool) -> str:
-    if known.last is None:
-        return ""
-    if known.last.outcome is None:
-        return "" if is_running else "interrupted"
-    return str(known.last.outcome)
 
 
 def _upkeep(job: str, turns: Iterable[Turn]) -> Iterator[Upkeep]:

@@ -88,10 +88,17 @@ def _stalled(job: JobHealth) -> Iterator[str]:
 def _runs(job: JobHealth, known: JobRuns) -> Iterator[str]:
     last = known.last
     if known.failures and last is not None and job.running_since is None:
-        said = last.outcome if last.outcome in FAILURES else "failed"
-        yield f"{said}{_times(known.failures)}{_why(last.reason)}"
+        yield f"{_said(last.outcome, known.failures)}{_why(last.reason)}"
     elif known.failures:
         yield f"failed{_times(known.failures)}, and runs again"
+
+
+def _said(outcome: Outcome | None, failures: int) -> str:
+    """Return how a job failed: of several times in a row how it did so last."""
+    last = outcome if outcome in FAILURES else Outcome.FAILED
+    if failures == 1 or last is Outcome.FAILED:
+        return f"{last}{_times(failures)}"
+    return f"failed{_times(failures)}, {last} the last time"
 
 
 def _times(count: int) -> str:

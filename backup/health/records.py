@@ -74,14 +74,18 @@ class JobHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """How the jobs of a machine are, at a time."""
+    """How the jobs of a machine are, at a time.
+
+    ``problems`` are what is wrong with what runs them, ``remarks`` what is good to know.
+    """
 
     host: str
     time: datetime
     jobs: tuple[JobHealth, ...]
+    problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:
-        """Whether all jobs are well."""
-        return all(one.is_well for one in self.jobs)
+        """Whether all jobs are well, and what runs them is."""
+        return not self.problems and all(one.is_well for one in self.jobs)

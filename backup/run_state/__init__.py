@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from backup.run_state.claim import Claim
-from backup.run_state.records import FAILURES, Cause, JobRuns, Outcome, Run
+from backup.run_state.records import FAILURES, Cause, JobRuns, Outcome, Run, as_gone, ended
 from backup.run_state.run_state import RUNS_NAME, RunState
 
-__all__ = ["FAILURES", "RUNS_NAME", "Cause", "Claim", "JobRuns", "Outcome", "Run", "RunState"]
+__all__ = [
+    "FAILURES",
+    "RUNS_NAME",
+    "Cause",
+    "Claim",
+    "JobRuns",
+    "Outcome",
+    "Run",
+    "RunState",
+    "as_gone",
+    "ended",
+]

@@ -144,6 +144,11 @@ def ended(known: JobRuns, run: Run, retry_at: datetime | None) -> JobRuns:
     return known if run.cause is Cause.BY_HAND else replace(known, retry_at=retry_at)
 
 
+def as_gone(run: Run) -> Run:
+    """Return a run whose process is gone; when it ended nobody knows."""
+    return replace(run, outcome=Outcome.INTERRUPTED, reason=ENDED_WITHOUT_A_WORD)
+
+
 def as_ended(
     run: Run, when: datetime, outcome: Outcome, reason: str, details: Mapping[str, Detail]
 ) -> Run:

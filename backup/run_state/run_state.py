@@ -111,6 +111,13 @@ class RunState:
         found = [one.unended for one in self.jobs().values()]
         return [run for run in found if run is not None and is_held(self._locks, run.job)]
 
+    def gone(self) -> list[Run]:
+        """Return the runs that will never tell their end, which nobody has recorded yet."""
+        begun = [one.unended for one in self.jobs().values()]
+        free = [run for run in begun if run is not None and not is_held(self._locks, run.job)]
+        now = self.jobs() if free else {}  # who ends a run records it first, and frees it then
+        return [run for run in free if run.job in now and now[run.job].unended == run]
+
     def is_running(self, job: str) -> bool:
         """Tell whether the job's lock is held: by a run, or by what one has left behind."""
         return is_held(self._locks, job)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from backup.child_run import OnOutput
-from backup.reporting import OnReport, Report
+from backup.reporting import COUNTING, OnReport, Report
 from backup.run_state import Claim
 from backup.running.task import Task
 from backup.running.work import End, Work
@@ -91,7 +91,8 @@ class Active:
 
     def _hear_report(self, report: Report) -> None:
         last, self._report = self._report, report
-        if last is None or (last.what, last.done) != (report.what, report.done):
+        is_new = last is None or (last.what, last.done) != (report.what, report.done)
+        if is_new or report.what == COUNTING:
             self._move()
         self._pass_on(self._on_report, report)
 

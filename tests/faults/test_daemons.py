@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,25 @@ def daemons(tmp_path):
     found = Daemons(tmp_path)
     yield found
     found.listener.close()
+
+
+class TestItsStateDirectory:
+    @pytest.mark.parametrize("is_deleted", [True, False])
+    def test_it_ends_when_that_is_gone_and_leaves_what_is_there_now_alone(
+        self, daemons, is_deleted
+    ):
+        before = daemons.state_dir
+        with daemons.running() as first:
+            assert wait_until(daemons.ran)
+            before.rename(before.with_name("old"))
+            if is_deleted:
+                shutil.rmtree(before.with_name("old"), ignore_errors=True)
+            with daemons.running() as second:
+                assert first.wait(15) == 1
+                assert "is not the daemon's directory any more" in daemons.log.read_text()
+                assert second.poll() is None
+                assert (before / "control.sock").is_socket()
+                assert list((before / FOLDER_NAME).iterdir())
 
 
 class TestTheProtocol:

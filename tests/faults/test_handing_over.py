@@ -272,7 +272,20 @@ class TestStatus:
         told = run("status")
         assert told.status == 0
         assert told.lines[1].split()[:2] == ["docs", "ok"]
-        assert "the daemon goes on by the one it has" in told.err
+        assert "the daemon goes on by the one it has" in told.out
+
+    def test_a_check_fails_when_they_are(self, daemon, top):
+        for job in ("photos", "slow"):
+            (top / job).mkdir()
+            (top / job / "file").touch()
+        done("--now")
+        done("status", "--check")
+        (top / "config.yaml").write_text("version: 2\n")
+        told = run("status", "--check")
+        assert told.status == 1
+        assert "the daemon goes on by the one it has" in told.out
+        assert run("daemon", "reload").status == 2
+        assert not run("status", "--json").json["ok"]
 
     def test_a_daemon_of_another_configuration_does_not_hide_what_this_one_says(self, daemon, top):
         path = top / "config.yaml"
@@ -301,7 +314,7 @@ class TestStatus:
                 told = done("status")
             finally:
                 daemon.send_signal(signal.SIGCONT)
-        assert "the daemon does not answer" in told.err
+        assert "the daemon does not answer" in told.lines
         assert "docs: there is no snapshot yet" in told.lines
 
 

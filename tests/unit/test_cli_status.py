@@ -161,6 +161,14 @@ class TestHistory:
         run("schedule", "run", "photos")
         assert {one["job"] for one in done("history", "--json", "photos").json} == {"photos"}
 
+    def test_a_run_that_goes_on_and_one_whose_process_is_gone_are_told_apart(self, state):
+        state.claim_by_hand("photos").close()
+        with state.claim_by_hand("docs"):
+            told = done("history").out
+        assert re.search(r"docs +by hand +[\d.]+ s +running", told)
+        assert re.search(r"photos +by hand +interrupted", told)
+        assert "photos: its process ended without a word" in told
+
     def test_most_tells_how_many(self, state):
         for _ in range(30):
             state.claim_by_hand("docs").finish(Outcome.DONE)

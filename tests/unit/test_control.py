@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -253,16 +253,37 @@ class TestNobodyIsDelayed:
             assert time.monotonic() - began < 5
             assert len(kept) == 1
 
-    def test_what_a_slow_one_cannot_take_is_dropped_but_not_the_end(self, path):
+    def test_what_a_slow_one_cannot_take_is_dropped_but_not_what_became_of_runs(self, path):
+        ends = [Ended("docs", "failed", 1), Refused("it runs already", 11, job="photos")]
+
         def handle(_, conversation):
             for number in range(100_000):
                 conversation.tell(Moved("docs", "docs", number))
-            conversation.tell(Ended("docs", "done", 0))
+                conversation.tell(Wrote("docs", 2, b"x"))
+            for end in ends:
+                conversation.tell(end)
             conversation.finish()
 
         with serving(path, handle), connect(path, STATUS) as call:
             told = list(call)
-        assert told[-1] == Ended("docs", "done", 0)
+        assert told[-2:] == ends
+
+    def test_who_asks_byte_by_byte_is_not_waited_for(self, path, monkeypatch):
+        monkeypatch.setattr("backup.control.server._ASKING", 0.5)
+        with serving(path, answering(pid=5)), raw(path) as ours:
+            began = time.monotonic()
+            with suppress(OSError):
+                while time.monotonic() - began < 5:
+                    ours.sendall(b"x")
+                    time.sleep(0.05)
+            assert time.monotonic() - began < 3
+
+    def test_where_too_many_ask_the_next_one_is_told_so(self, path):
+        with serving(path, answering(pid=5)), ExitStack() as crowd:
+            for _ in range(32):
+                crowd.enter_context(raw(path))
+            with pytest.raises(LockedError, match="too many ask the daemon at once"):
+                soon(lambda: ask(path, STATUS) is None)
 
     def test_the_daemon_notices_that_somebody_has_left(self, path):
         kept, left = [], threading.Event()
@@ -352,6 +373,23 @@ class TestWhoMayAsk:
         member = ["--reuid", "65534", "--regid", "65534", "--groups", "4321"]
         told, _ = ask_as_other(tmp_path, member, group=4321)
         assert told == "Answer(fields={'pid': 5})\n"
+
+    def test_members_of_the_group_cannot_keep_root_from_it(self, tmp_path):
+        python_for_all()
+        path = tmp_path / "control.sock"
+        program = (
+            "import os, socket, sys, time; os.setgroups([4321]); os.setuid(65534)\n"
+            "kept = [socket.socket(socket.AF_UNIX) for _ in range(40)]\n"
+            "for one in kept: one.connect('control.sock')\n"
+            "print('asks', flush=True); time.sleep(60)"
+        )
+        tmp_path.chmod(0o711)
+        with serving(path, answering(pid=5), group=4321):
+            command = [sys.executable, "-c", program]
+            with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+                assert process.stdout.readline() == b"asks\n"
+                assert ask(path, STATUS) == Answer({"pid": 5})
+                process.kill()
 
     def test_what_another_user_has_put_there_is_not_believed(self, tmp_path):
         python_for_all()

@@ -316,6 +316,19 @@ class TestFrozenCopies:
         copy = FrozenCopies(tmp_path / "state").make(loaded, {})
         assert copy.directory == folder / "2"
 
+    def test_a_link_in_their_place_leads_nobody_elsewhere(self, loaded, tmp_path):
+        (tmp_path / "state").mkdir()
+        (tmp_path / "elsewhere").mkdir()
+        folder = tmp_path / "state" / "configuration-in-use"
+        folder.symlink_to(tmp_path / "elsewhere")
+        copies = FrozenCopies(tmp_path / "state")
+        with pytest.raises(ConfigError, match="it is a link"):
+            copies.make(loaded, {})
+        copies.clear()
+        copies.make(loaded, {})
+        assert not folder.is_symlink()
+        assert list((tmp_path / "elsewhere").iterdir()) == []
+
     def test_a_copy_stays_as_long_as_a_run_reads_it(self, loaded, tmp_path):
         class Working:
             gone = False

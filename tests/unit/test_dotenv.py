@@ -97,6 +97,21 @@ class TestWhatIsTaken:
         use_dotenv_files(None)
         assert variable("HOST") == "other"
 
+    def test_a_configuration_where_one_may_not_look_is_no_fault(self, monkeypatch, tmp_path):
+        if os.geteuid() != 0:
+            pytest.skip("only root can become somebody else")
+        run("status")  # loads what another user may not be able to
+        tmp_path.chmod(0o700)
+        monkeypatch.setenv("AUTO_BACKUP_CONFIG", str(tmp_path / "config.yaml"))
+        os.seteuid(65534)
+        try:
+            told = run("status")
+        finally:
+            os.seteuid(0)
+        assert told.status == 2
+        assert f"{tmp_path}/config.yaml: " in told.err
+        assert "ermission denied" in told.err
+
     def test_nothing_of_a_call_is_left_for_the_next_one(self, here):
         path = write(here, "AUTO_BACKUP_HOST=here")
         use_dotenv_files(None)

@@ -78,6 +78,11 @@ class TestReasons:
     def test_failures_in_a_row_are_counted(self):
         assert reasons(known=failed(3)) == ["failed 3 times: no room"]
 
+    def test_how_it_failed_last_is_told_of_several_failures(self):
+        known = replace(KNOWN, failures=3, last=run_of(Outcome.TIMED_OUT, "longer than 1 hour"))
+        said = "failed 3 times, timed out the last time: longer than 1 hour"
+        assert reasons(known=known) == [said]
+
     def test_a_run_that_took_too_long_is_told_as_such(self):
         known = replace(KNOWN, failures=1, last=run_of(Outcome.TIMED_OUT, "longer than 1 hour"))
         assert reasons(known=known) == ["timed out: longer than 1 hour"]
@@ -252,6 +257,20 @@ class TestWhatLiesOnDisk:
         state.claim_by_hand("docs").close()
         job = look()
         assert (job.outcome, job.running_since) == ("interrupted", None)
+
+    def test_it_is_not_well_then_also_before_anybody_has_recorded_that(self, look, state, catalog):
+        catalog.record([facts("a", NOW)])
+        state.claim_by_hand("docs").finish(Outcome.DONE)
+        state.claim_by_hand("docs").close()
+        assert look().reasons == ("interrupted: its process ended without a word",)
+        assert state.jobs()["docs"].failures == 0
+
+    def test_upkeep_whose_process_is_gone_has_failed(self, look, state, catalog, clock):
+        catalog.record([facts("a", clock.now)])
+        state.claim_by_hand("verify/disk/docs/content").close()
+        assert look().reasons == (
+            "verification in disk (content) failed: its process ended without a word",
+        )
 
     def test_upkeep_that_failed_counts_against_its_job(self, look, state, catalog, clock):
         catalog.record([facts("a", clock.now)])

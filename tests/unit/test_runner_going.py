@@ -138,6 +138,16 @@ class TestARunThatStalls:
         assert warnings(caplog)[1:] == ["job moves again"]
         assert is_alive(only(runner).pid)
 
+    def test_a_walk_moves_also_while_it_finds_empty_files_only(self, tmp_path, runner_of):
+        (tmp_path / "bytes").touch()
+        counting = REPORTING.replace("'reading'", "'counting'")
+        runner = runner_of(task(counting, tmp_path, stall_after=SECOND))
+        runner.look()
+        assert wait_until(lambda: only(runner).report)
+        time.sleep(1.5)
+
+        assert not only(runner).is_stalled
+
     def test_output_counts_as_movement(self, tmp_path, runner_of):
         code = "import time\nwhile True: print('x', flush=True); time.sleep(0.05)"
         runner = runner_of(task(code, tmp_path, stall_after=SECOND))
