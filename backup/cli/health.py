@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
+from backup import environment
 from backup.cli.handing_over import socket_of, trusted_users
 from backup.cli.invocation import Invocation
 from backup.cli.scheduling import Scheduling, open_scheduling, reasons_to_wait
 from backup.clock import system_clock
 from backup.config.identity import digest_of
-from backup.control import Request, ask
+from backup.control import Answer, Request, ask
 from backup.errors import BackupError, ConfigError
 from backup.health import Health, examine
 from backup.health.gathering import Now
@@ -41,7 +43,8 @@ def look(call: Invocation, names: Sequence[str]) -> Health:
     except ConfigError as error:
         if told is None:
             raise
-        return _chosen(told.health, names, (_unusable(error),))
+        remarks = (_unusable(error),) if _has_configuration(call) else ()
+        return _chosen(told.health, names, remarks)
     if told is not None and told.digest == digest_of(found.configuration):
         return _chosen(told.health, names, remarks)
     if told is not None:
@@ -75,7 +78,7 @@ class _Told(NamedTuple):
 def _told_by_daemon(call: Invocation) -> tuple[_Told | None, tuple[str, ...]]:
     """Return what the daemon tells, ``None`` where it cannot, and what a person should hear."""
     try:
-        answer = ask(socket_of(call), Request("status"), trusted_users(call))
+        answer = _ask(call)
     except BackupError as error:
         return None, (error.message,)
     if answer is None:
@@ -85,6 +88,29 @@ def _told_by_daemon(call: Invocation) -> tuple[_Told | None, tuple[str, ...]]:
         return _Told(health, str(answer.fields.get("daemon", {}).get("digest"))), ()
     except msgspec.ValidationError:
         return None, ("the daemon is of another version",)
+
+
+def _ask(call: Invocation) -> Answer | None:
+    """Ask the daemon; one who has none, and no jobs either, means the machine's."""
+    asked = Request("status")
+    answer = ask(socket_of(call), asked, trusted_users(call))
+    if answer is not None or _names_state(call) or _has_configuration(call):
+        return answer
+    state = environment.SYSTEM_STATE
+    with suppress(OSError):
+        return ask(environment.control_socket(state), asked, [state.stat().st_uid])
+    return None
+
+
+def _names_state(call: Invocation) -> bool:
+    return bool(call.settings.state or environment.variable("STATE_DIR"))
+
+
+def _has_configuration(call: Invocation) -> bool:
+    try:
+        return call.settings.configuration() is not None
+    except ConfigError:
+        return True
 
 
 def _gathered(call: Invocation, found: Scheduling) -> Health:
