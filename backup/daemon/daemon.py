@@ -28,7 +28,6 @@ from backup.daemon.upgrade import Upgrade, UpgradeWatch
 from backup.errors import BackupError, LockedError
 from backup.reporting import OnReport
 from backup.run_state import RUNS_NAME, Claim, RunState
-from backup.run_state.schema import is_newer
 from backup.running import LOOK_AGAIN, Heart, Runner, Task
 
 _LOG = logging.getLogger(__name__)
@@ -242,7 +241,7 @@ class Daemon:
         if time.monotonic() - self._asked_schema < _SCHEMA_EVERY:
             return False
         self._asked_schema = time.monotonic()
-        return is_newer(self.state.path)
+        return self.state.is_newer()
 
     def _is_idle(self) -> bool:
         """Tell whether no run would be cut off; a process that cannot be killed is none."""
