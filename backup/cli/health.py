@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
+from backup import environment
 from backup.cli.handing_over import socket_of, trusted_users
 from backup.cli.invocation import Invocation
 from backup.cli.scheduling import Scheduling, open_scheduling, reasons_to_wait
 from backup.clock import system_clock
 from backup.config.finding import find_configuration, may_not_read
 from backup.config.identity import digest_of
-from backup.control import Request, ask
+from backup.control import Answer, Request, ask
 from backup.errors import BackupError, ConfigError, DaemonError
 from backup.health import Health, examine
 from backup.health.gathering import Now
@@ -42,7 +44,8 @@ def look(call: Invocation, names: Sequence[str]) -> Health:
     except ConfigError as error:
         if told is None:
             raise
-        return _chosen(told.health, names, _unusable(call, error))
+        besides = _unusable(call, error) if _has_configuration(call) else _Besides()
+        return _chosen(told.health, names, besides)
     if told is not None and told.digest == digest_of(found.configuration):
         return _chosen(told.health, names, besides)
     health = _gathered(call, found)
@@ -62,9 +65,11 @@ def _unusable(call: Invocation, error: ConfigError) -> _Besides:
     """Tell of files that are broken, or gone; that some are not for this user is no problem."""
     first = error.problems[0] if error.problems else error.message
     told = f"the configuration cannot be used, and the daemon goes on by the one it has: {first}"
-    path = find_configuration(call.settings.config)
-    is_for_others = path is not None and may_not_read(path)
-    return _Besides(remarks=(told,)) if is_for_others else _Besides(problems=(told,))
+    with suppress(ConfigError):
+        path = find_configuration(call.settings.config)
+        if path is not None and may_not_read(path):
+            return _Besides(remarks=(told,))
+    return _Besides(problems=(told,))
 
 
 def _chosen(health: Health, names: Sequence[str], besides: _Besides) -> Health:
@@ -91,7 +96,7 @@ class _Told(NamedTuple):
 def _told_by_daemon(call: Invocation) -> tuple[_Told | None, _Besides]:
     """Return what the daemon tells, ``None`` where it cannot, and what a person should hear."""
     try:
-        answer = ask(socket_of(call), Request("status"), trusted_users(call))
+        answer = _ask(call)
     except DaemonError as error:
         return None, _Besides(problems=(error.message,))
     except BackupError as error:
@@ -103,6 +108,29 @@ def _told_by_daemon(call: Invocation) -> tuple[_Told | None, _Besides]:
         return _Told(health, str(answer.fields.get("daemon", {}).get("digest"))), _Besides()
     except msgspec.ValidationError:
         return None, _Besides(remarks=("the daemon is of another version",))
+
+
+def _ask(call: Invocation) -> Answer | None:
+    """Ask the daemon; one who has none, and no jobs either, means the machine's."""
+    asked = Request("status")
+    answer = ask(socket_of(call), asked, trusted_users(call))
+    if answer is not None or _names_state(call) or _has_configuration(call):
+        return answer
+    state = environment.SYSTEM_STATE
+    with suppress(OSError):
+        return ask(environment.control_socket(state), asked, [state.stat().st_uid])
+    return None
+
+
+def _names_state(call: Invocation) -> bool:
+    return bool(call.settings.state or environment.variable("STATE_DIR"))
+
+
+def _has_configuration(call: Invocation) -> bool:
+    try:
+        return call.settings.configuration() is not None
+    except ConfigError:
+        return True
 
 
 def _gathered(call: Invocation, found: Scheduling) -> Health:

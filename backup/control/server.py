@@ -148,7 +148,8 @@ class Server:
             finally:
                 os.umask(before)
             if self._group is not None:
-                os.chown(new, -1, self._group)
+                if new.stat().st_gid != self._group:  # a service's filter refuses needless calls
+                    os.chown(new, -1, self._group)
                 new.chmod(_FOR_GROUP)
             listener.listen(_MOST)
             listener.setblocking(False)

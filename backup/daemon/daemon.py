@@ -88,7 +88,7 @@ class Daemon:
         self._copies.clear()
         self._in_use = use(open_(), self._copies, options)
         self.state = RunState(state_dir / RUNS_NAME, clock, tell=_LOG.warning)
-        self._has_newer_record = NewerRecord(self.state.path)
+        self._has_newer_record = NewerRecord(self.state.is_newer)
         catalog = Catalog(state_dir / CATALOG_NAME, clock=clock, tell=_LOG.warning)
         self._answers = Answers(self, catalog, clock, zone)
         self.runner = Runner(

@@ -63,5 +63,5 @@ def _make_directory(place: Place) -> None:
         place.path.parent.mkdir(mode=_FOR_GROUP)
     except FileExistsError:
         return
-    if place.group is not None:
-        os.chown(place.path.parent, -1, place.group)
+    if place.group not in {None, place.path.parent.stat().st_gid}:
+        os.chown(place.path.parent, -1, place.group or -1)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import backup._version
-from backup.run_state.schema import is_newer
 
 _LOG = logging.getLogger(__name__)
 EVERY = 30.0
@@ -98,12 +97,12 @@ class NewerRecord:
     """Tells, now and then, that another program has changed the record of runs to its own schema.
 
     Args:
-        path: The record.
+        is_newer: Looks whether it has.
         every: After how many seconds to look again.
     """
 
-    def __init__(self, path: Path, every: float = EVERY) -> None:
-        self._path = path
+    def __init__(self, is_newer: Callable[[], bool], every: float = EVERY) -> None:
+        self._is_newer = is_newer
         self._every = every
         self._looked = time.monotonic()
 
@@ -112,7 +111,7 @@ class NewerRecord:
         if time.monotonic() - self._looked < self._every:
             return False
         self._looked = time.monotonic()
-        return is_newer(self._path)
+        return self._is_newer()
 
 
 class Upgrade:

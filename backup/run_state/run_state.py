@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from backup.clock import Clock, system_clock
 from backup.database import WAIT, Database, tell_nobody
-from backup.errors import LockedError
+from backup.errors import LockedError, RunStateError
 from backup.run_state.claim import Claim
 from backup.run_state.job_lock import JobLock, is_held, take_lock
 from backup.run_state.records import (
@@ -83,6 +83,14 @@ class RunState:
     def jobs(self) -> dict[str, JobRuns]:
         """Return what is known of each job, by its name, sorted."""
         return self._database.read(read_all, {})
+
+    def is_newer(self) -> bool:
+        """Tell whether a newer version of this program has changed the record; else, no."""
+        try:
+            self.jobs()
+        except RunStateError as error:
+            return error.is_newer
+        return False
 
     def see(self, jobs: Iterable[str]) -> dict[str, JobRuns]:
         """Return what is known of ``jobs``; those that are new are first seen now.

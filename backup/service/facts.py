@@ -132,8 +132,7 @@ def look_at_store(path: Path) -> StoreFact:
         with suppress(OSError):
             status = one.lstat()
             owners.add(status.st_uid)
-            is_ours = status.st_dev == top.st_dev and _is_ours(one, path, status)
-            strange = strange or (None if is_ours else one)
+            strange = strange or (None if _is_ours(one, path, status, top.st_dev) else one)
     return StoreFact(path, owners=frozenset(owners), strange=strange, read_only=read_only)
 
 
@@ -144,10 +143,10 @@ def _below(top: Path) -> Iterator[Path]:
         yield from (Path(directory) / one for one in (*names, *files))
 
 
-def _is_ours(path: Path, store: Path, status: os.stat_result) -> bool:
+def _is_ours(path: Path, store: Path, status: os.stat_result, device: int) -> bool:
     """Tell whether a store has such a name, and it is a file of one name, or a directory."""
-    if stat.S_ISDIR(status.st_mode):
-        return True
+    if stat.S_ISDIR(status.st_mode):  # what files say of their device differs in containers
+        return status.st_dev == device
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         return False
     if is_partial(path.name) or (path.parent == store and path.name in {RECOVER_NAME, README_NAME}):

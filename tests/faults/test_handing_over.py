@@ -8,9 +8,17 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
+import msgspec
 import pytest
 
+import backup.environment
+import backup.wiring
+from backup.control import Answer, Server
+from backup.environment import control_socket
+from backup.health import Health, JobHealth
 from backup.run_state import RUNS_NAME, RunState
 from tests.cli import done, environment, run, run_on_terminal, run_process, start
 from tests.processes import wait_until
@@ -316,6 +324,43 @@ class TestStatus:
                 daemon.send_signal(signal.SIGCONT)
         assert "the daemon does not answer" in told.lines
         assert "docs: there is no snapshot yet" in told.lines
+
+
+class TestTheMachinesDaemon:
+    """Members of its group see how the machine's jobs are, without a configuration of their own."""
+
+    @pytest.fixture(autouse=True)
+    def answering(self, monkeypatch):
+        monkeypatch.setenv("AUTO_BACKUP_STATE_DIR", "")
+        backup.environment.SYSTEM_STATE.mkdir(parents=True)
+        backup.environment.SYSTEM_RUNTIME.mkdir(parents=True)
+        health = Health(
+            host="web1",
+            time=datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
+            jobs=(JobHealth(job="shop", when="every 6 hours"),),
+        )
+
+        def answer(_, conversation):
+            conversation.tell(Answer({"daemon": {}, "health": msgspec.to_builtins(health)}))
+            conversation.finish()
+
+        server = Server(control_socket(backup.environment.SYSTEM_STATE), answer)
+        server.start()
+        yield
+        server.stop()
+
+    def test_it_tells_those_who_have_no_jobs_of_their_own(self, monkeypatch):
+        monkeypatch.setattr(backup.wiring, "state_dir", lambda: Path("/nonexistent"))
+        told = done("status")
+        assert told.lines[1].split()[:2] == ["shop", "ok"]
+        assert told.err == ""
+
+    def test_who_has_a_configuration_means_that(self, top, monkeypatch):
+        monkeypatch.setattr(backup.wiring, "state_dir", lambda: top / "state")
+        assert "shop" not in done("status").out
+
+    def test_who_names_a_state_directory_means_that(self, tmp_path):
+        assert run("status", "--state-dir", tmp_path).status == 2
 
 
 def test_many_conversations_at_once_harm_no_daemon(daemon, top):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -27,7 +26,6 @@ from backup.daemon.upgrade import Upgrade, UpgradeWatch, program_on_disk
 from backup.environment import Default, known_defaults, set_defaults, settle
 from backup.errors import ConfigError, LockedError
 from backup.run_state import RUNS_NAME, JobRuns, RunState
-from backup.run_state.schema import is_newer
 from backup.running import Task, Turn
 from tests.checkout import ROOT
 from tests.conftest import NOBODY
@@ -486,12 +484,12 @@ class TestUpgrade:
 
     def test_a_record_that_a_newer_version_has_changed(self, tmp_path):
         path = tmp_path / RUNS_NAME
-        assert not is_newer(path)
-        RunState(path).see(["shop"])
-        assert not is_newer(path)
+        state = RunState(path)
+        assert not state.is_newer()
+        state.see(["shop"])
+        assert not state.is_newer()
         change = (
             "import sqlite3, sys\nsqlite3.connect(sys.argv[1]).execute('PRAGMA user_version=9')"
         )
         subprocess.run([sys.executable, "-c", change, path], check=True)
-        assert is_newer(path)
-        assert not is_newer(Path("/nowhere"))
+        assert state.is_newer()

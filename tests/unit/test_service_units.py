@@ -274,11 +274,17 @@ class TestSystemd:
 
         assert status == 0, told
 
-    def test_temporary_files_of_others_and_the_network_together_cost_a_tenth(self, tmp_path):
+    def test_homes_temporary_files_and_the_network_at_once_cost_a_tenth(self, tmp_path):
         unit = tmp_path / "auto-backup.service"
         unit.write_text(unit_text(Profile.READER, replace(ONLINE, temporary=True)))
 
         assert analyze("security", "--offline=true", "--threshold=18", unit)[0] == 0
+
+    def test_with_local_stores_it_is_lower_by_far(self, tmp_path):
+        unit = tmp_path / "auto-backup.service"
+        unit.write_text(unit_text(Profile.READER, LOCAL))
+
+        assert analyze("security", "--offline=true", "--threshold=7", unit)[0] == 0
 
     def test_a_higher_exposure_would_be_found(self, tmp_path):
         unit = tmp_path / "auto-backup.service"
