@@ -55,7 +55,7 @@ def reasons_against(
         now: The time.
     """
     yield from _damaged(job.stores)
-    yield from _stalled(job)
+    yield from _stalled(job, now)
     yield from _runs(job, known)
     yield from _due(job, now)
     yield from _snapshots(job)
@@ -79,10 +79,14 @@ def _damaged(stores: Iterable[StoreHealth]) -> Iterator[str]:
             yield f"damaged in {store.store}: {store.damaged[0]}{more}"
 
 
-def _stalled(job: JobHealth) -> Iterator[str]:
+def _stalled(job: JobHealth, now: datetime) -> Iterator[str]:
     if job.progress is not None and job.progress.is_stalled:
         still = timedelta(seconds=job.progress.still_for)
         yield f"its run has not moved a byte for {lasting(still)}"
+    elif job.running_since is not None and job.progress is None:
+        since = now - job.running_since
+        if since > _DAY:
+            yield f"runs for {lasting(since)}, and nobody tells whether it moves"
 
 
 def _runs(job: JobHealth, known: JobRuns) -> Iterator[str]:

@@ -141,14 +141,14 @@ class TestReload:
         pid = run_process("daemon", "start", "--json").json["pid"]
         (top / "config.yaml").write_text(CONFIG.replace("shop", "mail"))
         (line,) = done("daemon", "reload").lines
-        assert line.startswith(f"the daemon (process {pid}) has been told")
+        assert line == f"the daemon (process {pid}) goes by the configuration as it is now"
         assert wait_until(lambda: "has been read anew" in log(top))
         assert log(top).splitlines()[-1].endswith("jobs: mail")
 
     def test_a_bad_one_is_told_in_the_log_with_all_that_is_wrong(self, top):
         run_process("daemon", "start")
         (top / "config.yaml").write_text(CONFIG + "one: 1\ntwo: 2\n")
-        done("daemon", "reload")
+        assert run("daemon", "reload").status == 2
         assert wait_until(lambda: "it is not used; the one before goes on" in log(top))
         assert "error: the configuration: " in log(top)
         assert "one: unknown key" in log(top)

@@ -119,6 +119,14 @@ class TestReasons:
         told = reasons(job, replace(KNOWN, failures=1, last=run_of()))
         assert told == ["its run has not moved a byte for 1 hour", "failed, and runs again"]
 
+    def test_a_run_of_which_nobody_tells_whether_it_moves_may_take_a_day(self):
+        assert reasons(replace(WELL, running_since=NOW - DAY)) == []
+        assert reasons(replace(WELL, running_since=NOW - 3 * DAY)) == [
+            "runs for 3 days, and nobody tells whether it moves"
+        ]
+        moves = Progress(what="docs", still_for=5)
+        assert reasons(replace(WELL, running_since=NOW - 3 * DAY, progress=moves)) == []
+
     def test_damage_is_told_before_all_else(self):
         store = replace(DISK, damaged=("a.enc", "b.enc"))
         told = reasons(replace(WELL, stores=(store,)), failed())
