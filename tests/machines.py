@@ -37,7 +37,7 @@ class Facts(dict):
     """What was found at each step."""
 
     def __missing__(self, step):
-        pytest.fail(f"it did not come to {step}: {dict(self)}", pytrace=False)
+        pytest.fail(f"it did not come to {step}: {self.get('seconds')}", pytrace=False)
 
     def of(self, step):
         found = self[step]

@@ -72,6 +72,7 @@ def history(name):
 
 
 def journal():
+    ask("journalctl", "--sync")
     return ask("journalctl", "--no-pager", "-o", "cat", "-u", UNIT)["out"]
 
 

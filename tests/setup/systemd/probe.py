@@ -199,13 +199,14 @@ def stop(profile):
     if not job("long").get("running_since"):
         must("auto-backup", "--now", "long", "--no-wait")
     wait("a long run", lambda: job("long").get("running_since"))
+    ended = journal().count("the daemon has ended")
     begin = time.monotonic()
     must("systemctl", "stop", UNIT)
     seconds = time.monotonic() - begin
     return {
         "seconds": seconds,
         "unit": show(),
-        "journal": journal(),
+        "ended": journal().count("the daemon has ended") - ended,
         "last": history("long")[0],
         "partial": [str(one) for one in STORE.rglob("*.partial*")],
     }
