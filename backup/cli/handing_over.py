@@ -49,7 +49,7 @@ def hand_over(call: Invocation, names: Sequence[str], options: Options, *, wait:
     """
     if call.dry_run or call.reporter.is_heard:  # a supervisor has begun this very run
         return False
-    reason = _said_here(call, options) or _reason_against(call)
+    reason = _reason_against(call, _said_here(call, options))
     if reason is None:
         _carry_out(call, names, wait=wait)
         return True
@@ -111,7 +111,7 @@ def _said_here(call: Invocation, options: Options) -> str | None:
     return f"it does not know {' and '.join(named)}" if named else None
 
 
-def _reason_against(call: Invocation) -> str | None:
+def _reason_against(call: Invocation, said_here: str | None) -> str | None:
     """Return why the daemon cannot do it, ``None`` if it can."""
     configuration = call.settings.configuration()
     if configuration is None:
@@ -120,8 +120,8 @@ def _reason_against(call: Invocation) -> str | None:
         daemon = hello(call)
     except BackupError as error:
         return error.message
-    if daemon is None:
-        return _NO_DAEMON
+    if daemon is None or said_here is not None:
+        return _NO_DAEMON if daemon is None else said_here
     if daemon.get("digest") != digest_of(configuration):
         return "it goes by another configuration; 'auto-backup daemon reload' lets it read this one"
     others = contradictions(variable_digests(), daemon.get("variables", {}))

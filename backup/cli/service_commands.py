@@ -202,8 +202,9 @@ def _tell_what_stays(call: Invocation, ground: Ground, *, is_gone: bool) -> None
         whose = "" if ground.is_root else " of yours; root has those of the system"
         call.note(f"there is no service{whose}: nothing has been changed")
         return
-    state: list[Path] = [call.settings.state_dir(), ground.places.state]
+    of_machine = [ground.places.state] if ground.is_root else []
+    state: list[Path] = [call.settings.state_dir(), *of_machine]
     there = dict.fromkeys(str(one) for one in state if os.path.isdir(one))  # noqa: PTH112 - never raises
     call.note(f"what stays: keys, snapshots, the configuration, the state ({', '.join(there)})")
-    if ground.places.state.exists():
+    if ground.is_root and ground.places.state.exists():
         call.note("the user auto-backup stays as well, as files are its own")

@@ -58,10 +58,11 @@ class Listening:
 
 
 def _make_directory(place: Place) -> None:
-    """Make the socket's directory where there is none yet: service managers make it themselves."""
-    try:
-        place.path.parent.mkdir(mode=_FOR_GROUP)
-    except FileExistsError:
-        return
-    if place.group not in {None, place.path.parent.stat().st_gid}:
-        os.chown(place.path.parent, -1, place.group or -1)
+    """Make the socket's directory where no service manager has, and let the group enter it."""
+    directory = place.path.parent
+    with suppress(FileExistsError):
+        directory.mkdir(mode=_FOR_GROUP)
+    # systemd gives root's service a directory of root's group. One of somebody else stays as it is.
+    if place.group is not None and place.group != directory.stat().st_gid:
+        with suppress(PermissionError):
+            os.chown(directory, -1, place.group)

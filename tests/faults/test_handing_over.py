@@ -181,6 +181,10 @@ class TestRunningHere:
         done("--now", "docs")
         assert state.jobs()["docs"].last.process == os.getpid()
 
+    @pytest.mark.parametrize("said", [["--host", "testhost"], ["--compression", "gzip"]])
+    def test_without_a_daemon_nothing_is_said_of_one(self, top, said):
+        assert "daemon" not in done("--now", "docs", *said).err
+
     def test_without_a_daemon_no_wait_is_refused(self, top):
         told = run("--now", "docs", "--no-wait")
         assert told.status == 2
