@@ -10,7 +10,6 @@ import msgspec
 
 from backup.errors import LimitError
 from backup.model import Entry, EntryType, path_key, path_text
-from backup.restore.paths import paths_above
 
 GIB = 2**30
 _MEMBER_COST = 700
@@ -28,7 +27,7 @@ class Limits(NamedTuple):
     """
 
     members: int = 2_000_000
-    memory: int = 2 * GIB
+    memory: int = GIB
     free: int = GIB
     ratio: int = 250
     total: int = 4096 * GIB
@@ -174,22 +173,13 @@ def _linked(
 
 def _below_others(entries: list[Entry], unfit: dict[bytes, str]) -> Iterator[tuple[bytes, str]]:
     """Yield the paths below one that is no directory, with the reason."""
-    others = {
-        one.path: _WORDS.get(one.type, "no directory")
-        for one in entries
-        if one.type is not EntryType.DIRECTORY and one.path not in unfit
-    }
-    for entry in entries:
-        above, _, _ = entry.path.rpartition(b"/")
-        if entry.path in unfit or not above or _is_deep(above):
-            continue
-        first = next((one for one in paths_above(above) if one in others), None)
-        if first is not None:
-            yield entry.path, f"it lies below {path_text(first)}, which is {others[first]} there"
-
-
-def _is_deep(path: bytes) -> bool:
-    return path.count(b"/") > 4096  # noqa: PLR2004 - ``check_path`` refuses it
+    above: Entry | None = None
+    for entry in entries:  # what lies below another one stands right behind it
+        if above is not None and entry.path.startswith(above.path + b"/"):
+            word = _WORDS.get(above.type, "no directory")
+            yield entry.path, f"it lies below {path_text(above.path)}, which is {word} there"
+        elif entry.type is not EntryType.DIRECTORY and entry.path and entry.path not in unfit:
+            above = entry
 
 
 def _counted(entries: list[Entry], unfit: dict[bytes, str]) -> list[Entry]:

@@ -84,17 +84,15 @@ def find_archive(text: str) -> Path | None:
     if (form is None and not text.startswith(_PATH_STARTS)) or "://" in text:
         return None
     path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    if not path.is_file():  # nothing else is opened: a FIFO would wait
+        if form is None:
+            return None
+        raise SnapshotNotFoundError(f"there is no file {text}")
     try:
         with path.open("rb") as file:
             found = format_at(file)
             head = file.read(8)
-    except FileNotFoundError:
-        if form is None:
-            return None
-        raise SnapshotNotFoundError(f"there is no file {text}") from None
     except OSError as error:
-        if form is None:
-            return None
         raise StorageError(f"cannot read {text}: {error.strerror}") from error
     if found is None:
         _refuse(text, form, head)

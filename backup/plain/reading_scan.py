@@ -31,6 +31,7 @@ from backup.plain.reading_stream import PlainStream
 _NOTHING = bytes(BLOCK_BYTES)
 _MOST_EXTENDED = 16 * 2**20
 _FILES = frozenset({b"0", b"\0", b"7", b"S"})
+_PLAIN = frozenset({b"0", b"\0"})
 _KINDS = {
     b"2": EntryType.SYMLINK,
     b"3": EntryType.CHARACTER_DEVICE,
@@ -131,7 +132,7 @@ class Scan:
         own = self._of_all | dict(records)
         name = own.get(b"GNU.sparse.name") or own.get(b"path") or long.get(b"L") or header.name
         link = own.get(b"linkpath") or long.get(b"K") or header.link
-        is_old = header.kind == b"\0" and name.endswith(b"/")
+        is_old = header.kind in _PLAIN and name.endswith(b"/")  # a directory, as in old archives
         kind = EntryType.DIRECTORY if is_old else _KINDS.get(header.kind, EntryType.FILE)
         seconds = own.get(b"mtime")
         entry = Entry(
@@ -149,6 +150,8 @@ class Scan:
             racy=True,  # nothing about its inode is known
         )
         size = decimal(own, b"size", header.size)
+        if is_old:
+            self._skip(size)
         if header.kind in _WITHOUT_DATA or is_old:
             return Member(entry, link=self._names.path(link) if header.kind == _LINK else None)
         if header.kind not in _FILES:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 from backup.errors import DigestError, IntegrityError, TruncatedError
-from backup.model import Entry, EntryType, path_text
+from backup.model import Entry, path_text
 from backup.plain.formats import Format
 from backup.plain.members import Budget, Limits, Names, arrange
 from backup.plain.reading_scan import Scan
@@ -32,8 +32,7 @@ class TarArchive:
 
     def check(self) -> None:
         """See ``PlainArchive``."""
-        sizes = sum(one.size for one in self.entries if one.type is EntryType.FILE)
-        self._limits.check_size(sizes, self.source.size, self.source.name)
+        # What comes out of it has been limited while its members were read.
 
     def read(self, entries: Iterable[Entry]) -> Iterator[Iterator[memoryview]]:
         """See ``PlainArchive``."""
