@@ -200,7 +200,9 @@ def _odd_tars() -> Iterator[HostileArchive]:
         )
     huge = tarfile.TarInfo("x")
     huge.type, huge.size = b"x", 2**33
-    yield HostileArchive("an extended header of 8 GiB", "tar", lambda _: huge.tobuf() + bytes(2048))
+    yield HostileArchive(
+        "an extended header of 8 GiB", "tar", lambda _: huge.tobuf(tarfile.GNU_FORMAT) + bytes(2048)
+    )
     long = tarfile.TarInfo("x")
     long.type, long.size = b"L", 2**40
     yield HostileArchive(
@@ -250,7 +252,9 @@ def _odd_zips() -> Iterator[HostileArchive]:
         "no magic in its header": (_local(0), b"PK\5\5"),
     }
     for words, (at, new) in changes.items():
-        yield HostileArchive(words, "zip", lambda _, at=at, new=new: _patched(zip_of(plain), at, new))
+        yield HostileArchive(
+            words, "zip", lambda _, at=at, new=new: _patched(zip_of(plain), at, new)
+        )
     in_directory = {
         "a size that is too small": (24, struct.pack("<I", 5)),
         "a size that is too large": (24, struct.pack("<I", 10**9)),

@@ -82,18 +82,21 @@ class Names:
 
         What leads out, ``..``, stays, so that the planner sees and refuses it.
         """
-        if name.startswith(b"/"):
-            self.absolute += 1
-        if b"//" not in name and b"./" not in name and not name.endswith((b"/", b"/.")):
-            return b"" if name == b"." else name.lstrip(b"/")
-        return b"/".join(part for part in name.split(b"/") if part not in {b"", b"."})
+        self.absolute += name.startswith(b"/")
+        return relative(name)
 
     def notes(self) -> Iterator[str]:
         """Yield what people should know."""
         if self.absolute:
-            yield (
-                f"{self.absolute:,} names in it are absolute: they are taken without their first /"
-            )
+            are = "name in it is" if self.absolute == 1 else "names in it are"
+            yield f"{self.absolute:,} {are} absolute: below the target, without the first /"
+
+
+def relative(name: bytes) -> bytes:
+    """Return ``name`` without ``.`` and empty components, and so without a leading ``/``."""
+    if b"//" not in name and b"./" not in name and not name.endswith((b"/", b"/.")):
+        return b"" if name == b"." else name.lstrip(b"/")
+    return b"/".join(part for part in name.split(b"/") if part not in {b"", b"."})
 
 
 class Budget:
@@ -153,7 +156,8 @@ def arrange(members: Iterable[Member], names: Names) -> Arranged:
     unfit.update(_below_others(entries, unfit))
     notes = list(names.notes())
     if again:
-        notes.append(f"{again:,} names are in it more than once: of each, the last one counts")
+        are = "member has" if again == 1 else "members have"
+        notes.append(f"{again:,} {are} the name of a later one, which counts")
     return Arranged(_counted(entries, unfit), unfit, notes)
 
 

@@ -159,7 +159,7 @@ def verify_archive(archive: PlainArchive, on_bytes: Callable[[int], object]) -> 
         RestoreError: A password is needed.
         StorageError: The file cannot be read.
     """
-    proof = ArchiveProof(members=archive.members, errors=list(archive.lost))
+    proof = ArchiveProof(members=archive.members, errors=archive.lost)
     if not isinstance(archive, ZipArchive):  # reading the members has read all of it
         proof.content_bytes = sum(one.stored_size for one in archive.entries)
         return proof

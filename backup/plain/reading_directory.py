@@ -94,7 +94,8 @@ class ZipRecord(NamedTuple):
         if len(times) >= 5 and times[0] & 1:  # noqa: PLR2004 - flags and one time
             return int.from_bytes(times[1:5], "little", signed=True) * _NANOSECONDS
         if ntfs[4:8] == b"\x01\x00\x18\x00" and len(ntfs) >= 16:  # noqa: PLR2004 - the first of three times
-            return int.from_bytes(ntfs[8:16], "little") * 100 - _NTFS_EPOCH * _NANOSECONDS
+            time_ns = int.from_bytes(ntfs[8:16], "little") * 100 - _NTFS_EPOCH * _NANOSECONDS
+            return min(time_ns, 2**63 - 1)
         return _dos_time(self.dos_time)
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from backup.archive.records import BLOCK_BYTES, acl_value
 from backup.errors import IntegrityError, LimitError, TrailingBytesError, TruncatedError
 from backup.model import Entry, EntryType, Extent, path_text
-from backup.plain.members import Budget, Member, Names
+from backup.plain.members import Budget, Member, Names, relative
 from backup.plain.reading_header import (
     Header,
     Records,
@@ -143,7 +143,7 @@ class Scan:
             gid=decimal(own, b"gid", header.gid),
             user=own.get(b"uname", header.user).decode("utf-8", "surrogateescape"),
             group=own.get(b"gname", header.group).decode("utf-8", "surrogateescape"),
-            mtime_ns=header.seconds * 10**9 if seconds is None else nanoseconds(seconds),
+            mtime_ns=nanoseconds(b"%d" % header.seconds if seconds is None else seconds),
             target=link if kind is EntryType.SYMLINK else b"",
             device=header.device if kind in _DEVICES else None,
             xattrs=tuple(_attributes(own)),
@@ -153,7 +153,7 @@ class Scan:
         if is_old:
             self._skip(size)
         if header.kind in _WITHOUT_DATA or is_old:
-            return Member(entry, link=self._names.path(link) if header.kind == _LINK else None)
+            return Member(entry, link=relative(link) if header.kind == _LINK else None)
         if header.kind not in _FILES:
             self._skip(size)
             unfit = "" if kind is EntryType.DIRECTORY else f"its type is {header.kind!r}"

@@ -46,6 +46,7 @@ _ERRORS = (lzma.LZMAError, zlib.error, zstd.ZstdError, OSError, EOFError, ValueE
 _KINDS = {
     0: EntryType.FILE,
     stat.S_IFREG: EntryType.FILE,
+    stat.S_IFIFO: EntryType.FILE,  # whose content was read from a pipe
     stat.S_IFLNK: EntryType.SYMLINK,
 }
 
@@ -157,7 +158,13 @@ class ZipArchive:
                     f"{path_text(last)} and {path_text(record.path)} overlap in"
                     f" {self.source.name}, at byte {record.offset:,}"
                 )
-            end, last = self._start(record) + record.packed, record.path
+            try:
+                start = self._start(record)
+            except IntegrityError as error:
+                if record.is_directory:  # all others are told when they are read
+                    self.lost.append(error)
+                start = record.offset + _LOCAL.size + len(record.name)
+            end, last = start + record.packed, record.path
             if end > self._end:
                 raise MalformedError(
                     f"{path_text(last)} reaches into the directory of {self.source.name}"
