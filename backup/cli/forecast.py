@@ -29,11 +29,23 @@ class Measured(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def measure(roots: Sequence[Root], rules: ExcludeRules, stores: Sequence[BaseStorage]) -> Measured:
-    """Return what a snapshot of ``roots`` into ``stores`` would hold."""
+def measure(
+    roots: Sequence[Root],
+    rules: ExcludeRules,
+    stores: Sequence[BaseStorage],
+    unseen: Sequence[tuple[int, int]] = (),
+) -> Measured:
+    """Return what a snapshot of ``roots`` into ``stores`` would hold.
+
+    Args:
+        roots: The sources.
+        rules: What is left out.
+        stores: These are left out, too.
+        unseen: Files that are not there for the walk; see ``TreeWalker``.
+    """
     entries = files = size = 0
     omissions, problems = Omissions(), []
-    for found in TreeWalker(roots, skip=directories_of(stores), rules=rules):
+    for found in TreeWalker(roots, skip=directories_of(stores), rules=rules, unseen=unseen):
         if isinstance(found, Entry):
             entries += 1
             files += found.type is EntryType.FILE
@@ -50,8 +62,14 @@ def tell_plan(
 ) -> dict[str, object]:
     """Tell what a backup would save and what it would leave out; return it for JSON."""
     found = measure(roots, rules, stores)
+    return tell_measured(call, roots, found, [str(store) for store in stores])
+
+
+def tell_measured(
+    call: Invocation, roots: Sequence[Root], found: Measured, places: Sequence[str]
+) -> dict[str, object]:
+    """Tell what would be saved to ``places``; return it for JSON."""
     sources = [path_text(root.path) for root in roots]
-    places = [str(store) for store in stores]
     if call.json:
         counts = {"entries": found.entries, "source_files": found.files, "bytes": found.bytes}
         problems = [{"path": path_text(path), "reason": why} for path, why in found.problems]

@@ -16,7 +16,7 @@ from backup.cli.output import (
 )
 from backup.cli.progress import ProgressLine
 from backup.errors import IntegrityError, LimitError
-from backup.plain.members import Limits
+from backup.plain.arranging import Limits
 from backup.plain.reading import ArchiveProof, PlainArchive, open_archive, verify_archive
 
 _TOLD = 10

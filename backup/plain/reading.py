@@ -17,8 +17,8 @@ from backup.errors import (
 )
 from backup.locating import PathSource
 from backup.model import Entry
+from backup.plain.arranging import Limits
 from backup.plain.formats import Format, format_at, format_of
-from backup.plain.members import Limits
 from backup.plain.reading_tar import TarArchive
 from backup.plain.reading_zip import ZipArchive
 from backup.snapshot.source import ByteSource

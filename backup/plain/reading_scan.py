@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from backup.archive.records import BLOCK_BYTES, acl_value
 from backup.errors import IntegrityError, LimitError, TrailingBytesError, TruncatedError
 from backup.model import Entry, EntryType, Extent, path_text
-from backup.plain.members import Budget, Member, Names, relative
+from backup.plain.arranging import Budget, Member, Names, relative
 from backup.plain.reading_header import (
     Header,
     Records,

@@ -9,8 +9,8 @@ import zlib
 from typing import TYPE_CHECKING, Protocol
 
 from backup.errors import IntegrityError, MalformedError, TrailingBytesError, TruncatedError
+from backup.plain.arranging import Limits
 from backup.plain.formats import Format
-from backup.plain.members import Limits
 from backup.snapshot.source import ByteSource
 
 if TYPE_CHECKING or sys.version_info < (3, 14):

@@ -7,8 +7,8 @@ from hashlib import sha256
 
 from backup.errors import DigestError, IntegrityError, TruncatedError
 from backup.model import Entry, path_text
+from backup.plain.arranging import Budget, Limits, Names, arrange
 from backup.plain.formats import Format
-from backup.plain.members import Budget, Limits, Names, arrange
 from backup.plain.reading_scan import Scan
 from backup.plain.reading_stream import CHECKED_BY, PlainStream
 from backup.snapshot.source import ByteSource

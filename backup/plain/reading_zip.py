@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from backup.errors import DigestError, IntegrityError, MalformedError, RestoreError, TruncatedError
 from backup.model import Entry, EntryType, Extent, path_text
+from backup.plain.arranging import Budget, Limits, Member, Names, arrange
 from backup.plain.formats import Format
-from backup.plain.members import Budget, Limits, Member, Names, arrange
 from backup.plain.reading_directory import (
     ZipRecord,
     find_directory,

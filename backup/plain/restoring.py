@@ -11,7 +11,7 @@ from typing import NamedTuple
 from backup.errors import IntegrityError, RestoreError
 from backup.matching import NextData, ReadAt
 from backup.model import Entry
-from backup.plain.members import Limits
+from backup.plain.arranging import Limits
 from backup.plain.reading import PlainArchive, open_archive, place_of
 from backup.restore.descriptors import is_about_all
 from backup.restore.frame_files import OnOutcome, Outcome, WantedFile

@@ -97,6 +97,10 @@ class StorageWriter(ABC):
         """
 
     @abstractmethod
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Return bytes of what was sealed and is still invisible; see ``BaseStorage``."""
+
+    @abstractmethod
     def commit(self) -> None:
         """Make the file visible under its name, for good; seal it first if that is still to do.
 

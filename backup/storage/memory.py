@@ -110,6 +110,9 @@ class _MemoryWriter(StagedWriter):
         digest = hashlib.sha256(self._content).digest()
         return Receipt(len(self._content), digest, ProofStrength.READ_BACK)
 
+    def _read(self, offset: int, length: int) -> bytes:
+        return bytes(self._content[offset : offset + length])
+
     def _publish(self) -> None:
         self._put(bytes(self._content))
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from backup.errors import StorageError
-from backup.storage.base import Receipt, StorageWriter
+from backup.storage.base import Receipt, StorageWriter, check_range
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -52,6 +52,12 @@ class StagedWriter(StorageWriter):
             self._stage = _Stage.SEALED
         return self._receipt
 
+    def read_range(self, offset: int, length: int) -> bytes:
+        """See StorageWriter."""
+        check_range(offset, length)
+        with self._step(_Stage.SEALED):
+            return self._read(offset, length)
+
     def commit(self) -> None:
         """See StorageWriter."""
         self.seal()
@@ -83,6 +89,10 @@ class StagedWriter(StorageWriter):
     @abstractmethod
     def _settle(self) -> Receipt:
         """Make what was written durable, and prove it."""
+
+    @abstractmethod
+    def _read(self, offset: int, length: int) -> bytes:
+        """Return bytes of what was settled, fewer only where it ends."""
 
     @abstractmethod
     def _publish(self) -> None:

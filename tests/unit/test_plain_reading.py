@@ -21,8 +21,8 @@ import pytest
 from backup.archive.records import acl_text, acl_value
 from backup.errors import BackupError, IntegrityError, LimitError, RestoreError, TruncatedError
 from backup.model import EntryType
+from backup.plain.arranging import Limits
 from backup.plain.formats import Format, format_at
-from backup.plain.members import Limits
 from backup.plain.reading import open_archive, open_source, place_of, verify_archive
 from backup.snapshot.content import fill_holes
 from backup.snapshot.source import BytesSource
