@@ -63,7 +63,7 @@ class ZipRecord(NamedTuple):
 
     @property
     def path(self) -> bytes:
-        """Its name as Unix has names: in UTF-8, where the archive tells what it is in."""
+        """Its name as Unix has names: the bytes that Unix gave it, else UTF-8."""
         name = self._unicode()
         return name.replace(b"\\", b"/") if self.host in _DOS_HOSTS and b"/" not in name else name
 
@@ -73,7 +73,7 @@ class ZipRecord(NamedTuple):
         extra = self.extra.get(_NAME, b"")
         if extra[:1] == b"\x01" and extra[1:5] == struct.pack("<I", zlib.crc32(self.name)):
             return extra[5:]
-        if self.host == _UNIX and _is_utf8(self.name):
+        if self.host == _UNIX:
             return self.name
         return self.name.decode("cp437").encode()
 
@@ -97,14 +97,6 @@ class ZipRecord(NamedTuple):
             time_ns = int.from_bytes(ntfs[8:16], "little") * 100 - _NTFS_EPOCH * _NANOSECONDS
             return min(time_ns, 2**63 - 1)
         return _dos_time(self.dos_time)
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _dos_time(value: int) -> int:

@@ -416,8 +416,8 @@ def _archive(form: Format) -> Callable[[bytes], None]:
 def _tar_seeds() -> list[bytes]:
     things = [
         Thing("dir", "d/"),
-        Thing("file", "d/" + "n" * 120),
-        Thing("hard link", "h", "d/" + "n" * 120),
+        Thing("file", "d/" + "n" * 90),
+        Thing("hard link", "h", "d/" + "n" * 90),
         Thing("link", "l", "d"),
         Thing("char", "c"),
         Thing("file", "x", fields=(("pax_headers", {"SCHILY.xattr.user.a": "b"}),)),
