@@ -29,6 +29,7 @@ _UNIX, _DOS_HOSTS = 3, frozenset({0, 10, 14})
 _ENCRYPTED, _UTF8 = 1 << 0, 1 << 11
 _NTFS_EPOCH = 11_644_473_600
 _NANOSECONDS = 10**9
+_NUMBER_BYTES = 8
 
 
 class ZipRecord(NamedTuple):
@@ -80,11 +81,11 @@ class ZipRecord(NamedTuple):
     def owner(self) -> tuple[int, int] | None:
         """Return the numbers of user and group, where it tells them."""
         extra = self.extra.get(_OWNER, b"")
-        if len(extra) < 3 or extra[0] != 1:  # noqa: PLR2004 - version and two lengths
+        if len(extra) < 3 or extra[0] != 1 or extra[1] > _NUMBER_BYTES:  # noqa: PLR2004 - version and two lengths
             return None
         user, rest = extra[2 : 2 + extra[1]], extra[2 + extra[1] :]
         group = rest[1 : 1 + rest[0]] if rest else b""
-        if not rest or len(user) != extra[1] or len(group) != rest[0]:
+        if not rest or rest[0] > _NUMBER_BYTES or len(user) != extra[1] or len(group) != rest[0]:
             return None
         return int.from_bytes(user, "little"), int.from_bytes(group, "little")
 

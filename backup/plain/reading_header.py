@@ -14,7 +14,6 @@ Records = dict[bytes, bytes]
 Runs = tuple[tuple[int, int], ...]
 
 _FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
-_CHECKSUM = slice(148, 156)
 _BLANKS = b" " * 8
 _POSIX, _GNU = b"ustar\0", b"ustar "
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
@@ -64,8 +63,8 @@ def parse_header(block: bytes) -> Header:
     return Header(
         name=name,
         mode=_number(mode) & 0o7777,
-        uid=_number(uid),
-        gid=_number(gid),
+        uid=owner(_number(uid, least=-_MOST)),
+        gid=owner(_number(gid, least=-_MOST)),
         size=_number(size),
         seconds=_number(seconds, least=-_MOST),
         kind=kind,
@@ -78,8 +77,12 @@ def parse_header(block: bytes) -> Header:
 
 def _has_checksum(block: bytes, field: bytes) -> bool:
     expected = _number(field)
-    counted = block[: _CHECKSUM.start] + _BLANKS + block[_CHECKSUM.stop :]
-    return expected in {sum(counted), sum(byte - 256 * (byte > 127) for byte in counted)}  # noqa: PLR2004 - old tars took bytes as signed
+    counted = sum(block) - sum(field) + sum(_BLANKS)
+    if expected == counted:
+        return True
+    # Old tars took bytes as signed.
+    high = sum(byte >= _BINARY for byte in block) - sum(byte >= _BINARY for byte in field)
+    return expected == counted - 256 * high
 
 
 def _text(field: bytes) -> bytes:
@@ -99,6 +102,11 @@ def _number(field: bytes, *, least: int = 0) -> int:
     if not least <= number <= _MOST:
         raise MalformedError("a number in a header is out of range")
     return number
+
+
+def owner(number: int) -> int:
+    """Return the number of a user or group: some write that of nobody as minus two."""
+    return number & 0xFFFF_FFFF if number < 0 else number
 
 
 def parse_records(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -122,7 +130,7 @@ def parse_records(data: bytes) -> list[tuple[bytes, bytes]]:
     return records
 
 
-def decimal(records: Records, key: bytes, default: int) -> int:
+def decimal(records: Records, key: bytes, default: int, *, is_signed: bool = False) -> int:
     """Return the number in a record.
 
     Raises:
@@ -131,7 +139,8 @@ def decimal(records: Records, key: bytes, default: int) -> int:
     value = records.get(key)
     if value is None:
         return default
-    if not _DIGITS.fullmatch(value) or int(value) > _MOST:
+    digits = value.removeprefix(b"-") if is_signed else value
+    if not _DIGITS.fullmatch(digits) or int(digits) > _MOST:
         raise MalformedError(f"the record {key!r} is no number")
     return int(value)
 

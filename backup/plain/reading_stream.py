@@ -19,6 +19,10 @@ else:
     from compression import zstd
 
 _STEP = 256 * 1024
+_FEED = 16 * 1024
+"""What is behind the end of a stream is handed back: of many small ones that is not to be much."""
+
+_LONGEST_MAGIC = 6
 _XZ_MEMORY = 192 * 1024 * 1024
 _ZSTD_WINDOW_LOG = 27
 _ERRORS = (lzma.LZMAError, zlib.error, zstd.ZstdError, OSError, EOFError, ValueError)
@@ -116,6 +120,7 @@ class PlainStream:
         self._limits = limits
         self._read = 0  # of the file
         self._input = b""
+        self._next = 0  # of the input
         self._decoder: _Decoder | None = None
         self._streams = 0
         self._made = 0
@@ -124,7 +129,7 @@ class PlainStream:
     @property
     def place(self) -> int:
         """How far the file has been read."""
-        return self._read - len(self._input)
+        return self._read - len(self._input) + self._next
 
     def read(self, length: int) -> memoryview | bytes:
         """Return ``length`` bytes, fewer only at the end of the stream.
@@ -176,40 +181,46 @@ class PlainStream:
         self._read += len(block)
         return block or None
 
+    def _refill(self) -> bool:
+        """See to it that there is input; tell whether there is."""
+        if self._next == len(self._input):
+            self._input, self._next = self._raw() or b"", 0
+        return bool(self._input)
+
     def _decompressed(self) -> bytes | None:
         """Return some more bytes, maybe none; ``None`` behind the last stream."""
         if self._decoder is None and not self._begin():
             return None
         decoder = self._decoder or _decoder(self._form)
-        data, self._input = self._input, b""
-        if decoder.needs_input and not data:
-            data = self._raw() or b""
-            if not data:
+        data = b""
+        if decoder.needs_input:
+            if not self._refill():
                 raise TruncatedError(f"{self._what()} ends too early, at byte {self._read:,}")
-        if not decoder.needs_input and data:
-            self._input, data = data, b""
+            data = self._input[self._next : self._next + _FEED]
+            self._next += len(data)
         try:
             block = decoder.decompress(data, _STEP)
         except _ERRORS as error:
             raise self._damage(error) from error
         if decoder.eof:
-            self._input = decoder.unused_data + self._input
+            self._next -= len(decoder.unused_data)
             self._decoder = None
         return block
 
     def _begin(self) -> bool:
         """Begin with the next stream; tell whether there is one."""
-        self._input += self._raw() or b"" if len(self._input) < 6 else b""  # noqa: PLR2004 - magic
+        if len(self._input) - self._next < _LONGEST_MAGIC:
+            self._input, self._next = self._input[self._next :] + (self._raw() or b""), 0
         if not self._input:
             return False
-        if self._input.startswith(_MAGICS[self._form]):
+        if self._input.startswith(_MAGICS[self._form], self._next):
             self._decoder = _decoder(self._form)
             self._streams += 1
             return True
         at = self.place
-        while not any(self._input):
-            self._input = self._raw() or b""
-            if not self._input:
+        while not any(self._input[self._next :]):
+            self._next = len(self._input)
+            if not self._refill():
                 return False
         text = f"{self._source.name}: what stands at byte {at:,} is not {self._form}"
         raise (TrailingBytesError if self._streams else MalformedError)(text)

@@ -35,7 +35,7 @@ _LOCAL = struct.Struct("<4s5H3I2H")
 _LOCAL_MAGIC = b"PK\x03\x04"
 _DESCRIPTOR_MAGIC = b"PK\x07\x08"
 _STREAMED, _UTF8 = 1 << 3, 1 << 11
-_SAME_FLAGS = 1 | _STREAMED | _UTF8
+_SAME_FLAGS = 1 | _UTF8
 _STEP = 256 * 1024
 _LONGEST_TARGET = 65_536
 _STORED, _DEFLATED, _BZIP2, _LZMA, _ZSTD = 0, 8, 12, 14, 93
@@ -197,7 +197,7 @@ class ZipArchive:
             )
         self._check_times(record, extra)
         start = at + len(rest)
-        if late:
+        if late and not (record.is_directory and record.size == 0):  # some write none there
             self._check_descriptor(record, start + record.packed)
         return start
 

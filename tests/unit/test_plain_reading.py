@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import tarfile
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -19,7 +20,14 @@ import zlib
 import pytest
 
 from backup.archive.records import acl_text, acl_value
-from backup.errors import BackupError, IntegrityError, LimitError, RestoreError, TruncatedError
+from backup.errors import (
+    BackupError,
+    DigestError,
+    IntegrityError,
+    LimitError,
+    RestoreError,
+    TruncatedError,
+)
 from backup.model import EntryType
 from backup.plain.arranging import Limits
 from backup.plain.formats import Format, format_at
@@ -41,6 +49,10 @@ PACKERS = {
 
 def opened(data, limits=LIMITS):
     return open_source(BytesSource(data, "a file"), format_at(io.BytesIO(data)), limits)
+
+
+def opened_as(data, form):
+    return open_source(BytesSource(data, "a file"), form, LIMITS)
 
 
 def contents(archive):
@@ -123,6 +135,34 @@ class TestTar:
         entry = opened(tar_of([thing], form=tarfile.GNU_FORMAT)).entries[0]
 
         assert (entry.uid, entry.mtime_ns) == (2**31, -5 * 10**9)
+
+    def test_an_owner_below_zero_is_the_last_but_so_many(self):
+        of_pax = Thing("file", "x", fields=(("pax_headers", {"uid": "-2"}),))
+        of_gnu = Thing("file", "x", fields=(("uid", -2),))
+
+        assert opened(tar_of([of_pax])).entries[0].uid == 2**32 - 2
+        assert opened(tar_of([of_gnu], form=tarfile.GNU_FORMAT)).entries[0].uid == 2**32 - 2
+
+    def test_a_content_that_is_another_one_when_it_is_read_again_is_refused(self, tmp_path):
+        path = tmp_path / "a.tar"
+        path.write_bytes(tar_of([Thing("file", "x", content=b"content")]))
+        archive = open_archive(path, LIMITS)
+
+        with path.open("r+b") as file:
+            file.seek(512)
+            file.write(b"CONTENT")
+
+        with pytest.raises(DigestError, match="not what it was"):
+            b"".join(next(archive.read(archive.entries)))
+
+    def test_very_many_small_streams_take_no_time_to_speak_of(self):
+        data = tar_of([Thing("file", "a", content=b"content")])
+        packed = gzip.compress(b"", mtime=0) * 20_000 + gzip.compress(data, mtime=0)
+
+        started = time.process_time()
+        assert opened_as(packed, Format.TAR_GZ).lost == []
+
+        assert time.process_time() - started < 3
 
     def test_times_of_pax_are_exact_to_the_nanosecond(self):
         fields = (("pax_headers", {"mtime": "-1.000000001"}),)
