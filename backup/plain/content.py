@@ -21,7 +21,7 @@ from backup.model import Entry, path_text
 from backup.plain.deflating import joined_crc
 from backup.plain.formats import Format
 from backup.plain.members import NOT_IN_ZIP, ZipFit, name_start, zip_member
-from backup.plain.piece_pool import CAPACITY, level_of
+from backup.plain.piece_pool import level_of
 from backup.plain.piece_wire import Piece, PieceReport, decode_report, making
 from backup.plain.request import ArchiveRequest, OnBytes
 from backup.plain.zip_records import (
@@ -127,7 +127,7 @@ class ArchiveContent:
         )
 
     def _write_pieces(self) -> None:
-        for job in plan_jobs(self._walk(), capacity=CAPACITY, cut=self._cut):
+        for job in plan_jobs(self._walk(), capacity=self._request.capacity, cut=self._cut):
             for item in job.items:
                 if item.entry.links > 1 and isinstance(item, Member) and item.hardlink_to is None:
                     self._awaited.add((item.entry.filesystem, item.entry.inode))
@@ -172,7 +172,7 @@ class ArchiveContent:
                 self._take_result()
             if group in self._lost:
                 entry = msgspec.structs.replace(entry, links=1)
-        entry, reason = fit_entry(entry, CAPACITY)
+        entry, reason = fit_entry(entry, self._request.capacity)
         if reason:
             self._problems.append(Problem(entry.path, reason))
         return entry
@@ -185,8 +185,8 @@ class ArchiveContent:
             raise SourceError(error.strerror or str(error)) from error
         left = entry.stored_size
         while left:
-            yield min(left, CAPACITY)
-            left -= min(left, CAPACITY)
+            yield min(left, self._request.capacity)
+            left -= min(left, self._request.capacity)
 
     def _take_result(self) -> None:
         job = self._jobs.popleft()

@@ -16,9 +16,6 @@ from backup.pool.pool import Pool, PoolSize
 from backup.pool.slots import SlotSize
 from backup.snapshot.compression import check_level
 
-CAPACITY = 8 << 20
-"""How many bytes of contents a piece has: as many as an xz encoder looks back."""
-
 _ROOM = 4 << 20
 _SLOW = frozenset({ArchiveType.TAR_XZ, ArchiveType.TAR_BZ2})
 
@@ -39,11 +36,11 @@ def piece_pool(request: ArchiveRequest) -> Pool:
     workers = request.workers
     if workers is None:
         workers = plan_workers(this_machine(), request.packing, level)
-    order = Order(request.format, level, name_start(request.roots), CAPACITY)
+    order = Order(request.format, level, name_start(request.roots), request.capacity)
     size = PoolSize(
         workers=workers,
         slots=workers + 3,
-        slot=SlotSize(CAPACITY + _ROOM, CAPACITY + 2 * _ROOM),
+        slot=SlotSize(request.capacity + _ROOM, request.capacity + 2 * _ROOM),
         worth=2 if request.packing in _SLOW else 4,
     )
     return Pool("backup.plain.piece_work:make_work", msgspec.msgpack.encode(order), size)

@@ -25,7 +25,7 @@ from backup.plain.piece_testing import PieceTester
 from backup.plain.piece_wire import Order, Piece, PieceReport, decode_task, encode_report
 from backup.sources.descriptors import FileOpener
 from backup.sources.reading import matches_entry, same_file
-from backup.sources.sparse import read_stored
+from backup.sources.sparse import next_data, read_stored
 
 _FIRST_NAME_LOST = "its content could not be read under its first name"
 
@@ -114,10 +114,11 @@ class PieceWork:
         return entry, content
 
     def _run_of_file(self, item: Range) -> tuple[PieceReport, bytes]:
-        content, error = self._content_of(item)
+        length = sum(item.lengths)
+        if len(self._zeros) != length:
+            self._zeros, self._of_zeros = bytes(length), None
+        content, error = self._content_of(item, length)
         is_first, is_last = item.offset == 0, item.is_last
-        if len(self._zeros) != len(content):
-            self._zeros, self._of_zeros = bytes(len(content)), None
         # Disk images and holes: the same piece over and over.
         is_known = content == self._zeros and not is_first and not is_last
         if is_known and self._of_zeros is not None:
@@ -133,25 +134,35 @@ class PieceWork:
             report.problems.append((item.entry.path, error))
         return report, body
 
-    def _content_of(self, item: Range) -> tuple[bytes, str]:
+    def _content_of(self, item: Range, length: int) -> tuple[bytes, str]:
         """Return what a run holds, and why it is not as it was listed, if so.
 
         What could not be read keeps its place, as zeros.
         """
-        length = sum(item.lengths)
         try:
             file = self._opener.open(item.entry)
             try:
                 before = os.fstat(file)
-                content = read_stored(file, item.entry.data, item.offset, length)
+                if self._is_hole(file, item, length):
+                    content = self._zeros
+                else:
+                    content = read_stored(file, item.entry.data, item.offset, length)
                 after = os.fstat(file)
             finally:
                 os.close(file)
         except OSError as error:
-            return bytes(length), error.strerror or str(error)
+            return self._zeros, error.strerror or str(error)
         steady = matches_entry(item.entry, before) and same_file(before, after)
         whole = len(content) == length
         return content.ljust(length, b"\0"), "" if steady and whole else CHANGED
+
+    def _is_hole(self, file: int, item: Range, length: int) -> bool:
+        """Return whether there is nothing to read, of a file whose holes go into the archive."""
+        if item.entry.data is not None:
+            return False
+        if os.fstat(file).st_size < item.stop:
+            return False  # it became shorter, which is told by whoever reads it
+        return next_data(file, item.offset) >= item.offset + length
 
 
 def _with_own_content(item: Member, spare: int) -> Member:

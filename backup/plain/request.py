@@ -14,6 +14,9 @@ from backup.snapshot.end import Counts
 from backup.sources.roots import Root
 from backup.storage.base import ProofStrength
 
+CAPACITY = 8 << 20
+"""The usual length of a piece: as many bytes as an xz encoder looks back."""
+
 OnBytes = Callable[[int], None]
 """Is told how many bytes of contents have been read, or of the archive tested."""
 
@@ -31,6 +34,7 @@ class ArchiveRequest:
         format: What it shall be.
         rules: What the walk leaves out.
         skip: Directories to leave out, as (device, inode): stores.
+        capacity: How many bytes of contents a piece may have.
         workers: How many processes read, compress and test; ``None`` for what the machine allows.
     """
 
@@ -38,6 +42,7 @@ class ArchiveRequest:
     format: Format
     rules: ExcludeRules = NO_RULES
     skip: Sequence[tuple[int, int]] = ()
+    capacity: int = CAPACITY
     workers: int | None = None
     clock: Clock = field(default=system_clock, repr=False)
 
