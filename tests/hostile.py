@@ -19,6 +19,8 @@ from tests.vectors.forge import KEY, Forge, named
 OUTSIDE = "{outside}"
 """Stands for the path of the canaries in what a case says."""
 
+MOMENT = 1_600_000_000_000_000_000
+
 KINDS = ("file", "dir", "link", "fifo", "char", "twin")
 BAD_PATHS = {
     "an absolute path": "/etc/x",
@@ -106,6 +108,21 @@ def canaries(directory: Path) -> dict[str, object]:
         status = path.lstat()
         states[str(path)] = (status.st_ino, status.st_nlink, status.st_ctime_ns)
     return {"rows": listing(directory), "states": states}
+
+
+def make_canaries(tmp_path: Path) -> Path:
+    """Make a tree whose files have the size and the times of some that are restored."""
+    directory = tmp_path / "outside"
+    (directory / "a" / "b").mkdir(parents=True)
+    (directory / "empty").mkdir()
+    for path in ("secret", "a/secret", "a/b/secret", "x", "n"):
+        (directory / path).write_bytes(b"canary")
+        (directory / path).chmod(0o640)
+        os.utime(directory / path, ns=(0, MOMENT))
+    (directory / "nothing").touch()
+    os.utime(directory / "nothing", ns=(0, MOMENT))
+    os.utime(directory, ns=(0, 1))
+    return directory
 
 
 @contextmanager

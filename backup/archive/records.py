@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +18,14 @@ _ACLS = {
     b"system.posix_acl_access": b"SCHILY.acl.access",
     b"system.posix_acl_default": b"SCHILY.acl.default",
 }
+_ACL_LINE = re.compile(
+    r"(?P<tag>user|group|mask|other|[ugmo]):(?P<who>[^:]*):(?P<bits>[-rwx]{1,3})(:(?P<number>\d{1,10}))?",
+    re.ASCII,
+)
+_TAGS = {("u", False): 0x01, ("u", True): 0x02, ("g", False): 0x04, ("g", True): 0x08}
+_TAGS |= {(tag, named): code for tag, code in (("m", 0x10), ("o", 0x20)) for named in (False, True)}
+_BITS = (("r", 4), ("w", 2), ("x", 1))
+_NO_ONE = 2**32 - 1
 _ACL_GROWTH = 3  # at most: 8 bytes become "group:4294967295:rwx,"
 _RECORD_BOUND = 48
 
@@ -74,8 +83,32 @@ def acl_text(value: bytes) -> str:
     )
 
 
+def acl_value(text: str) -> bytes:
+    """Return a POSIX ACL told as text as Linux keeps it in an attribute; empty where it is none.
+
+    Names of users and groups count by the number that star puts behind the permissions, if it did.
+
+    >>> acl_value("user::rw-,user:1000:r--").hex()
+    '0200000001000600ffffffff02000400e8030000'
+    """
+    entries = []
+    for line in filter(None, re.split(r"[,\n]", text)):
+        found = _ACL_LINE.fullmatch(line.strip())
+        if found is None or (found["who"] and not (found["number"] or found["who"].isdigit())):
+            return b""
+        number = int(found["number"] or found["who"]) if found["who"] else _NO_ONE
+        tag = _TAGS[found["tag"][0], bool(found["who"])]
+        bits = sum(bit for letter, bit in _BITS if letter in found["bits"])
+        if number > _NO_ONE:
+            return b""
+        entries.append((tag, bits, number))
+    order = sorted(entries, key=lambda one: (one[0], one[2]))
+    rows = b"".join(_ACL_ENTRY.pack(*one) for one in order)
+    return _ACL_HEAD.pack(_ACL_VERSION) + rows if rows else b""
+
+
 def _permissions(bits: int) -> str:
-    return "".join(letter if bits & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
+    return "".join(letter if bits & bit else "-" for letter, bit in _BITS)
 
 
 def sparse_records(size: int) -> bytes:

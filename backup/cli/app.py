@@ -40,6 +40,7 @@ _HELP = {"--help", "-h"}
 _PACKAGE = Path(__file__).resolve().parents[1]
 _LEFT_BEHIND = {
     "backup": "interrupted; no unfinished snapshot is left in the store",
+    "archive": "interrupted; no unfinished archive is left",
     "restore": "interrupted; each file that has been restored is whole, others are as they were",
 }
 _OWN_WORDS = {

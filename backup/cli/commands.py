@@ -10,6 +10,7 @@ import typer
 
 _MODULES = {
     "backup": "take",
+    "archive": "archive",
     "snapshots": "snapshots",
     "ls": "look",
     "cat": "look",

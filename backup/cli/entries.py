@@ -5,10 +5,15 @@ from __future__ import annotations
 from backup.model import Entry, path_text
 
 
-def entry_json(entry: Entry) -> dict[str, object]:
-    """Return what ``ls --json`` tells of an entry."""
+def shown_path(entry: Entry, top: str = "/") -> str:
+    """Return the path of an entry for people; ``top`` is what it begins with."""
+    return top + path_text(entry.path)[1:]
+
+
+def entry_json(entry: Entry, top: str = "/") -> dict[str, object]:
+    """Return what ``ls --json`` tells of an entry; see ``shown_path``."""
     return {
-        "path": path_text(entry.path),
+        "path": shown_path(entry, top),
         "type": str(entry.type),
         "mode": f"{entry.mode:04o}",
         "uid": entry.uid,

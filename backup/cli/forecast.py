@@ -36,6 +36,7 @@ def measure(
     rules: ExcludeRules,
     stores: Sequence[BaseStorage],
     on_bytes: OnBytes = tell_nobody,
+    unseen: Sequence[tuple[int, int]] = (),
 ) -> Measured:
     """Return what a snapshot of ``roots`` into ``stores`` would hold.
 
@@ -44,10 +45,11 @@ def measure(
         rules: What to leave out.
         stores: Their directories are left out, too.
         on_bytes: Is told how many bytes have been found, now and then.
+        unseen: Files that are not there for the walk; see ``TreeWalker``.
     """
     entries = files = size = 0
     omissions, problems = Omissions(), []
-    for found in TreeWalker(roots, skip=directories_of(stores), rules=rules):
+    for found in TreeWalker(roots, skip=directories_of(stores), rules=rules, unseen=unseen):
         if isinstance(found, Entry):
             entries += 1
             files += found.type is EntryType.FILE
@@ -66,8 +68,14 @@ def tell_plan(
 ) -> dict[str, object]:
     """Tell what a backup would save and what it would leave out; return it for JSON."""
     found = measure(roots, rules, stores)
+    return tell_measured(call, roots, found, [str(store) for store in stores])
+
+
+def tell_measured(
+    call: Invocation, roots: Sequence[Root], found: Measured, places: Sequence[str]
+) -> dict[str, object]:
+    """Tell what would be saved to ``places``; return it for JSON."""
     sources = [path_text(root.path) for root in roots]
-    places = [str(store) for store in stores]
     if call.json:
         counts = {"entries": found.entries, "source_files": found.files, "bytes": found.bytes}
         problems = [{"path": path_text(path), "reason": why} for path, why in found.problems]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +15,21 @@ from backup.cli.consent import ask
 from backup.cli.help_text import MORE
 from backup.cli.invocation import SNAPSHOT, Invocation, invocation
 from backup.cli.output import is_terminal, print_bytes
+from backup.cli.plain_archives import limits_of, note_archive
 from backup.cli.restoring import consent_text, note_plan, place_text, tell_plan, tell_report
-from backup.errors import ConfigError, RestoreError
+from backup.errors import BackupError, ConfigError, RestoreError
 from backup.model import SnapshotKind
-from backup.restore import Overwrite, RestoreManager, RestorePlan
+from backup.plain.reading import find_archive
+from backup.plain.restoring import plan_archive
+from backup.restore import Overwrite, RestorePlan
+from backup.restore.options import RestoreOptions
+from backup.restore.origin import Origin
+from backup.restore.paths import entry_path
 from backup.restore.plan import refuse_conflicts
 from backup.restore.run import run_restore
 from backup.snapshot.frame import Section
+from backup.snapshot.reader import SnapshotReader
+from backup.snapshot.recipients import Identity
 from backup.wiring import expanded
 
 _SOME_OF_IT = 3
@@ -61,12 +72,22 @@ def restore(
         typer.Option("--system", help="In place: also what says which machine this is."),
     ] = False,
 ) -> None:
-    """Restore a snapshot, or some paths of it; what exists stays unless --overwrite says else."""
+    """Restore a snapshot, or a zip or tar file, or some paths of it.
+
+    What exists stays unless --overwrite says else.
+    """
     call = invocation(context)
     place = _place(target, in_place=in_place)
-    manager = call.reader()
     settings = call.settings
     own = [settings.key_path(), settings.state_dir(), *filter(None, [call.log_file])]
+    archive = find_archive(snapshot)
+    if archive is not None:
+        options = RestoreOptions(
+            overwrite=overwrite, delete=delete, strip=strip, stores=_stores(call), own=tuple(own)
+        )
+        _restore_archive(call, archive, place, [entry_path(one) for one in paths or []], options)
+        return
+    manager = call.reader()
     plan = manager.plan_restore(
         call.wanted(snapshot),
         place,
@@ -78,8 +99,48 @@ def restore(
         system=system,
         own=own,
     )
+    opener = partial(plan.snapshot.open, manager.identities, trusted=manager.trusted)
+    _carry_out(call, plan, opener, manager.identities, "its SHA-256")
+
+
+def _stores(call: Invocation) -> tuple[Path, ...]:
+    """Return the store into which nothing is restored, where one is named."""
+    with suppress(BackupError):
+        root = call.settings.open_store().local_root()
+        return () if root is None else (root,)
+    return ()
+
+
+def _restore_archive(
+    call: Invocation,
+    path: Path,
+    place: Path | None,
+    paths: Sequence[bytes],
+    options: RestoreOptions,
+) -> None:
+    if place is None:
+        raise ConfigError(
+            f"--in-place is refused for {path}: the names in a plain archive are relative,"
+            " and it does not tell where they were",
+            hint="name the directory below which they belong with --target",
+        )
+    plan, origin = plan_archive(path, place, paths, options, limits_of(call))
+    note_archive(call, origin.archive)
+    if origin.sets_owner is False:
+        call.note("owners are not set: only root may")
+    _carry_out(call, plan, lambda: origin, (), origin.archive.checked_by)
+
+
+def _carry_out(
+    call: Invocation,
+    plan: RestorePlan,
+    opener: Callable[[], SnapshotReader | Origin],
+    identities: Sequence[Identity],
+    checked_by: str,
+) -> None:
+    """Tell the plan, or ask where somebody has to agree to it, and do it."""
     if call.dry_run:
-        tell_plan(call, plan, manager.identities)
+        tell_plan(call, plan, identities)
         return
     refuse_conflicts(plan)
     if plan.needs_consent:
@@ -87,7 +148,7 @@ def restore(
             note_plan(plan)
         ask(call, consent_text(plan))
     call.start_action("restore", snapshot=plan.snapshot.name, target=place_text(plan))
-    _restore(call, plan, manager)
+    _restore(call, plan, opener, checked_by)
 
 
 def _place(target: Path | None, *, in_place: bool) -> Path | None:
@@ -102,12 +163,16 @@ def _place(target: Path | None, *, in_place: bool) -> Path | None:
     return None if target is None else Path(expanded(str(target)))
 
 
-def _restore(call: Invocation, plan: RestorePlan, manager: RestoreManager) -> None:
+def _restore(
+    call: Invocation,
+    plan: RestorePlan,
+    opener: Callable[[], SnapshotReader | Origin],
+    checked_by: str,
+) -> None:
     started = time.monotonic()
     with call.progress("restoring", plan.written_size) as line:
-        reader = plan.snapshot.open(manager.identities, trusted=manager.trusted)
         report = run_restore(
-            reader,
+            opener(),
             plan,
             confined=call.alone,
             on_restored=lambda at, _: line.set(at.size + at.compared),
@@ -123,7 +188,7 @@ def _restore(call: Invocation, plan: RestorePlan, manager: RestoreManager) -> No
         problems=len(report.problems),
         exit_status=call.status,
     )
-    tell_report(call, plan, report, time.monotonic() - started)
+    tell_report(call, plan, report, time.monotonic() - started, checked_by)
 
 
 def decrypt(

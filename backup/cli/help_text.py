@@ -33,6 +33,7 @@ all commands; 'auto-backup COMMAND --help' tells the options of one
 take
   backup [JOB...]      run jobs of the configuration; --now is the same
   backup --source PATH take a snapshot of what is named
+  archive SOURCE...    make a zip or a tar that any tool opens, and test it
 look
   snapshots            list the snapshots of a store
   ls SNAPSHOT          list what a snapshot holds

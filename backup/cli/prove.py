@@ -20,18 +20,19 @@ from backup.cli.output import (
     safe_text,
     size_text,
 )
+from backup.cli.plain_archives import proof_json, verify_file
 from backup.cli.progress import ProgressLine
 from backup.errors import SecretKeyError, SnapshotNotFoundError
 from backup.locating import Located, locate
 from backup.manager.recovery_files import differing_files
 from backup.model import SnapshotKind
+from backup.plain.reading import find_archive
 from backup.remembering import remember_proof
-from backup.restore import RestoreManager
 from backup.snapshot.names import parse_name
 from backup.snapshot.recipients import Identity
 from backup.verification import Checked, Level, Proof, verify_snapshot
 
-_DAMAGED = 13
+_DAMAGED, _SOME_OF_IT = 13, 3
 _TOLD = 10
 
 
@@ -53,12 +54,15 @@ def verify(
         ),
     ] = Level.CONTENT,
 ) -> None:
-    """Read snapshots back from the store and compare every digest."""
+    """Read snapshots back from the store, or zip and tar files, and compare every digest."""
     call = invocation(context)
-    identities = _identities(call, level)
-    trusted = call.settings.trusted_signers()
-    located = _located(call, call.reader_with(identities), snapshots or [])
-    call.start_action("verify", level=str(level), snapshots=len(located))
+    archives = [path for path in map(find_archive, snapshots or []) if path is not None]
+    wanted = [one for one in snapshots or [] if find_archive(one) is None]
+    identities = [] if archives and not wanted else _identities(call, level)
+    located = [] if archives and not wanted else _located(call, identities, wanted)
+    call.start_action("verify", level=str(level), snapshots=len(located), archives=len(archives))
+    rows = [(path, verify_file(call, path)) for path in archives]
+    trusted = call.settings.trusted_signers() if located else None
     proofs = []
     checked: Checked = {}
     for number, one in enumerate(located, 1):
@@ -71,18 +75,21 @@ def verify(
             _tell(call, proof)
         proofs.append(proof)
     if call.json:
-        print_json([_proof_json(proof) for proof in proofs])
+        others = [proof_json(path, proof) for path, proof in rows]
+        print_json([*others, *(_proof_json(proof) for proof in proofs)])
     if not snapshots:
         _tell_recovery_files(call)
+    unread = any(proof.unread for _, proof in rows)
+    bad = sum(bool(proof.errors) for _, proof in rows)
     broken = sum(not proof.holds for proof in proofs)
-    call.status = _DAMAGED if broken else 0
+    call.status = _DAMAGED if broken or bad else _SOME_OF_IT if unread else 0
     if not call.json and not call.quiet and len(proofs) > 1:
         print_line(f"{len(proofs) - broken} of {count_text(len(proofs), 'snapshot')} hold")
     call.details |= {"snapshots": len(proofs), "damaged": broken, "level": str(level)}
     call.end_action(
-        "damaged" if broken else "done",
+        "damaged" if broken or bad else "done",
         snapshots=len(proofs),
-        damaged=broken,
+        damaged=broken + bad,
         size=sum(proof.file_bytes for proof in proofs),
         exit_status=call.status,
     )
@@ -97,7 +104,10 @@ def _identities(call: Invocation, level: Level) -> list[Identity]:
     return []
 
 
-def _located(call: Invocation, manager: RestoreManager, wanted: Sequence[str]) -> list[Located]:
+def _located(
+    call: Invocation, identities: Sequence[Identity], wanted: Sequence[str]
+) -> list[Located]:
+    manager = call.reader_with(identities)
     if wanted:
         return [manager.locate(call.wanted(one)) for one in wanted]
     found = call.list_snapshots(manager.storage)

@@ -130,8 +130,10 @@ def _print_plan_json(plan: RestorePlan, identities: Sequence[Identity]) -> None:
     print_text("]}\n")
 
 
-def tell_report(call: Invocation, plan: RestorePlan, report: RestoreReport, seconds: float) -> None:
-    """Tell what a restore did."""
+def tell_report(
+    call: Invocation, plan: RestorePlan, report: RestoreReport, seconds: float, checked_by: str
+) -> None:
+    """Tell what a restore did; ``checked_by`` is what every content was compared with."""
     if call.json:
         _print_report_json(plan, report, seconds)
         return
@@ -139,7 +141,7 @@ def tell_report(call: Invocation, plan: RestorePlan, report: RestoreReport, seco
         entries = count_text(report.entries, "entry", "entries")
         print_line(
             f"restored {entries} ({count_text(report.files, 'file')}, {size_text(report.size)})"
-            f" in {duration_text(seconds)}, every content compared with its SHA-256"
+            f" in {duration_text(seconds)}, {_compared(checked_by)}"
         )
         print_line(f"  to {place_text(plan)}")
         if done := _what_else(report):
@@ -175,6 +177,12 @@ def _print_report_json(plan: RestorePlan, report: RestoreReport, seconds: float)
             ],
         }
     )
+
+
+def _compared(checked_by: str) -> str:
+    if checked_by:
+        return f"every content compared with {checked_by.rstrip(',')}"
+    return "and nothing in the archive tells whether contents are as they were"
 
 
 def _what_else(report: RestoreReport) -> str:

@@ -49,6 +49,7 @@ class ContentWriter:
         writer: Where it goes; its header has been written.
         pool: Does the frame jobs; see ``frame_job.make_work``.
         skip: Directories to leave out, as (device, inode).
+        unseen: Files that are not there for the walk, likewise.
         on_progress: Is told after every frame.
     """
 
@@ -60,6 +61,7 @@ class ContentWriter:
         pool: Pool,
         *,
         skip: Sequence[tuple[int, int]],
+        unseen: Sequence[tuple[int, int]] = (),
         on_progress: OnProgress,
     ) -> None:
         self._request = request
@@ -69,7 +71,7 @@ class ContentWriter:
         self._builder = IndexBuilder(writer)
         self._jobs: deque[FrameJob] = deque()
         self._on_progress = on_progress
-        self._walker = TreeWalker(roots, skip=skip, rules=request.rules)
+        self._walker = TreeWalker(roots, skip=skip, rules=request.rules, unseen=unseen)
         self._cutter = FileOpener()
         self._counts = Counts()
         self._problems: list[Problem] = []

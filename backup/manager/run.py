@@ -145,15 +145,18 @@ def write_content(
     write: Callable[[bytes | bytearray | memoryview], object],
     *,
     skip: Sequence[tuple[int, int]] = (),
+    unseen: Sequence[tuple[int, int]] = (),
     on_progress: OnProgress = no_progress,
 ) -> tuple[SnapshotWriter, Written]:
-    """Write a whole snapshot of ``roots`` to ``write``."""
+    """Write a whole snapshot of ``roots`` to ``write``; see ``ContentWriter``."""
     level = check_level(request.archive, request.level)
     data_key = secrets.token_bytes(DATA_KEY_BYTES)
     slots = make_slots(request.recipients, data_key, core)
     writer = SnapshotWriter(write, core, slots, data_key, host_key=request.host_key, level=level)
     with frame_pool(core, data_key, level, workers=request.workers) as pool:
-        content = ContentWriter(request, roots, writer, pool, skip=skip, on_progress=on_progress)
+        content = ContentWriter(
+            request, roots, writer, pool, skip=skip, unseen=unseen, on_progress=on_progress
+        )
         return writer, content.write()
 
 

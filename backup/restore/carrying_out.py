@@ -6,17 +6,15 @@ from collections import deque
 from functools import partial
 
 from backup.errors import IntegrityError, RestoreError
-from backup.matching import file_has_content
 from backup.model import Entry, EntryType, path_key
 from backup.restore.decision import Action, Found, unchanged
 from backup.restore.descriptors import close_quietly, is_about_all
-from backup.restore.frame_files import FrameFiles, Outcome
+from backup.restore.frame_files import Outcome
 from backup.restore.options import Overwrite
-from backup.restore.report import WITHOUT_INDEX, OnRestored, RestoreReport
+from backup.restore.origin import Lost, Origin
+from backup.restore.report import OnRestored, RestoreReport
 from backup.restore.steps import Step
 from backup.restore.tree_writer import TreeWriter
-from backup.snapshot.reader import SnapshotReader
-from backup.snapshot.selection import LostPart
 from backup.sources.reading import read_range
 from backup.sources.sparse import next_data
 from backup.verification import name_entry
@@ -26,7 +24,7 @@ class StepCarrier:
     """Carries out steps.
 
     Args:
-        reader: The snapshot.
+        origin: What is restored.
         writer: The target.
         report: What to keep account in.
         overwrite: The policy that the steps were decided by.
@@ -36,7 +34,7 @@ class StepCarrier:
 
     def __init__(
         self,
-        reader: SnapshotReader,
+        origin: Origin,
         writer: TreeWriter,
         report: RestoreReport,
         overwrite: Overwrite | None,
@@ -44,11 +42,13 @@ class StepCarrier:
         on_restored: OnRestored,
         workers: int | None = None,
     ) -> None:
-        self._reader = reader
+        self._origin = origin
         self._writer = writer
         self._report = report
         self._is_exact = overwrite is Overwrite.IF_CHANGED
         self._first_names: dict[tuple[int, int], Entry] = {}
+        self._awaited: set[tuple[int, int]] = set()
+        self._later: list[tuple[Step, Entry, Entry]] = []
         self._kept_files: set[tuple[int, int]] = set()
         self._refusal: RestoreError | None = None
         self._damaged: list[tuple[bytes, IntegrityError]] = []
@@ -56,7 +56,7 @@ class StepCarrier:
         self._under_way: set[bytes] = set()
         self._untold: deque[bytes] = deque()
         self._on_restored = on_restored
-        self._files = FrameFiles(reader, writer, self._written, workers=workers)
+        self._files = origin.files(writer, self._written, workers=workers)
 
     def carry_out(self, step: Step) -> None:
         """Do what ``step`` says; what is wrong with it alone is reported.
@@ -90,6 +90,8 @@ class StepCarrier:
                 restored or was there.
         """
         self._files.finish()
+        for step, entry, first in self._later:
+            self._link_later(step, entry, first)
         self._report.problems.sort(key=_first_key)
         self._damaged.sort(key=_first_key)
         self._report.damaged = [error for _, error in self._damaged]
@@ -100,9 +102,9 @@ class StepCarrier:
         """Wait for nothing any more; what is not whole is deleted."""
         self._files.close()
 
-    def lose(self, part: LostPart) -> None:
+    def lose(self, part: Lost) -> None:
         """Report a part of the index that is damaged, where the entries have come to."""
-        self._damage(self._last, IntegrityError(str(part), hint=WITHOUT_INDEX), None)
+        self._damage(self._last, IntegrityError(str(part), hint=self._origin.hint), None)
 
     def _damage(self, path: bytes, error: IntegrityError, entry: Entry | None) -> None:
         if entry is not None:
@@ -171,6 +173,9 @@ class StepCarrier:
     def _file(self, step: Step, entry: Entry) -> bool:
         group = (entry.filesystem, entry.inode)
         first = self._first_names.get(group) if entry.links > 1 else None
+        if first is not None and group in self._awaited:
+            self._later.append((step, entry, first))
+            return True
         if first is not None:
             self._another_name(step, entry, first)
             return False
@@ -189,11 +194,24 @@ class StepCarrier:
             case _ if self._files.takes(entry):
                 self._writer.check_place(entry.path)
                 self._files.add(entry, replace=step.action is not Action.CREATE)
+                if entry.links > 1:
+                    self._first_names[group] = entry
+                    self._awaited.add(group)
                 return True
             case _:
                 self._write(step, entry)
         self._remember(step, entry, group)
         return False
+
+    def _link_later(self, step: Step, entry: Entry, first: Entry) -> None:
+        """Make another name of a file that had been begun only, and is done by now."""
+        try:
+            with self._writer.problems_told(entry.path) as refused:
+                self._another_name(step, entry, first)
+            self._refusal = self._refusal or refused.error
+        except IntegrityError as error:
+            self._damage(entry.path, error, entry)
+        self._tell(entry.path)
 
     def _remember(self, step: Step, entry: Entry, group: tuple[int, int]) -> None:
         """Let other names of the file be linked to this one, where its content is known."""
@@ -249,7 +267,7 @@ class StepCarrier:
 
     def _has_content(self, entry: Entry, descriptor: int) -> bool:
         read_at, data = partial(read_range, descriptor), partial(next_data, descriptor)
-        return file_has_content(self._reader, entry, read_at, data)
+        return self._origin.has_content(entry, read_at, data)
 
     def _keep(self) -> None:
         self._report.kept += 1

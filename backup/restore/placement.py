@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ class Placement:
         paths: What of the snapshot is wanted; none, or the empty path, mean everything.
         sources: The sources that the snapshot names.
         options: How to restore.
+        unfit: Entries that go nowhere, with the reason.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Placement:
         paths: Sequence[bytes],
         sources: Sequence[bytes],
         options: RestoreOptions,
+        unfit: Mapping[bytes, str] | None = None,
     ) -> None:
+        self._unfit = unfit or {}
         self._paths = frozenset(paths)
         self._sources = frozenset(sources) if options.in_place else frozenset({b""})
         self._strip = options.strip
@@ -80,6 +83,8 @@ class Placement:
             check_path(path)
         except UnsafePathError as error:
             return Place(path, error.message, is_problem=True)
+        if path in self._unfit:
+            return Place(path, self._unfit[path], is_problem=True)
         if self._strip:
             path, left = self._stripped(entry)
             if left:

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from backup.errors import IntegrityError, RestoreError
-from backup.locating import Located
-from backup.model import NO_RULES, Entry, EntryType, path_text
+from backup.model import Entry, EntryType, path_text
 from backup.restore.decision import Action
 from backup.restore.lookup import Lookup
 from backup.restore.options import NO_OPTIONS, Overwrite, RestoreOptions
+from backup.restore.origin import Lost, Origin, Restorable, as_origin
 from backup.restore.paths import entry_path, paths_above
 from backup.restore.placement import Placement
 from backup.restore.removal import Doomed
 from backup.restore.space import SpaceNeeded
 from backup.restore.steps import FILES, Step, Steps
 from backup.snapshot.reader import SnapshotReader
-from backup.snapshot.selection import LostPart, select_entries
 
 __all__ = ["RestorePlan", "Tally", "entry_path", "plan_restore", "plan_steps", "refuse_conflicts"]
 
@@ -66,7 +65,7 @@ class RestorePlan:
     that something would be written to the directories of the running system.
     """
 
-    snapshot: Located
+    snapshot: Restorable
     target: Path
     options: RestoreOptions = NO_OPTIONS
     paths: tuple[bytes, ...]
@@ -78,7 +77,7 @@ class RestorePlan:
     cleared: Mapping[bytes, Doomed] = field(default_factory=dict)
     conflicts: tuple[bytes, ...] = ()
     incomplete: tuple[tuple[bytes, str], ...] = ()
-    lost: tuple[LostPart, ...] = ()
+    lost: tuple[Lost, ...] = ()
     roots: Mapping[bytes, bool] = field(default_factory=dict)
     is_system: bool = False
 
@@ -95,24 +94,25 @@ class RestorePlan:
 
 
 def plan_restore(
-    reader: SnapshotReader,
-    located: Located,
+    reader: SnapshotReader | Origin,
+    located: Restorable,
     target: Path,
     paths: Sequence[bytes],
     options: RestoreOptions = NO_OPTIONS,
 ) -> RestorePlan:
-    """Return the plan to restore ``paths`` of an opened snapshot below ``target``.
+    """Return the plan to restore ``paths`` of what was opened below ``target``.
 
     Raises:
         RestoreError: The snapshot does not hold one of ``paths``, ``options`` ask for what this
             snapshot cannot give, or there is no room.
         IntegrityError: The part of the index that would tell of one of ``paths`` is damaged.
     """
+    origin = as_origin(reader)
     if options.delete:
-        _refuse_deletion(reader)
+        _refuse_deletion(origin)
     lookup = Lookup(target, details=options.overwrite is Overwrite.IF_CHANGED)
     try:
-        planner = _Planner(reader, lookup, target, tuple(paths), options)
+        planner = _Planner(origin, lookup, target, tuple(paths), options)
         for step in planner.steps():
             planner.add(step)
         planner.check()
@@ -121,23 +121,18 @@ def plan_restore(
         lookup.close()
 
 
-def plan_steps(reader: SnapshotReader, plan: RestorePlan) -> Iterator[Step]:
+def plan_steps(reader: SnapshotReader | Origin, plan: RestorePlan) -> Iterator[Step]:
     """Yield every step of ``plan``, one after the other, for those who want to see them all."""
     lookup = Lookup(plan.target, details=plan.options.overwrite is Overwrite.IF_CHANGED)
     try:
-        yield from _Planner(reader, lookup, plan.target, plan.paths, plan.options).steps()
+        origin = as_origin(reader)
+        yield from _Planner(origin, lookup, plan.target, plan.paths, plan.options).steps()
     finally:
         lookup.close()
 
 
-def _refuse_deletion(reader: SnapshotReader) -> None:
-    record = reader.record
-    reason = ""
-    if record.incomplete:
-        reason = "it is an incomplete one"
-    elif record.rules != NO_RULES:
-        reason = "it was taken with rules that left something out"
-    if reason:
+def _refuse_deletion(origin: Origin) -> None:
+    if reason := origin.why_no_deletion():
         raise RestoreError(
             f"--delete is refused for this snapshot: {reason},"
             " and nobody can tell that from what it never had",
@@ -150,20 +145,20 @@ class _Planner:
 
     def __init__(
         self,
-        reader: SnapshotReader,
+        origin: Origin,
         lookup: Lookup,
         target: Path,
         paths: tuple[bytes, ...],
         options: RestoreOptions,
     ) -> None:
-        self._reader = reader
+        self._origin = origin
         self._target = target
         self._paths = paths
         self._options = options
-        self._placement = Placement(target, paths, reader.record.sources, options)
+        self._placement = Placement(target, paths, origin.sources, options, origin.unfit)
         self._steps = Steps(lookup, self._placement, options)
         self._space = SpaceNeeded(lookup)
-        self._lost: list[LostPart] = []
+        self._lost: list[Lost] = []
         self._missing = set(paths)
         self._roots: dict[bytes, bool] = {}
         self._tallies = {action: Tally() for action in Action}
@@ -178,8 +173,8 @@ class _Planner:
         return self._steps.of(self._chosen())
 
     def _chosen(self) -> Iterator[Entry]:
-        roots = frozenset((*self._paths, *self._reader.record.sources))
-        for entry in select_entries(self._reader, self._paths, on_lost=self._lost.append):
+        roots = frozenset((*self._paths, *self._origin.sources))
+        for entry in self._origin.select(self._paths, self._lost.append):
             self._entries += 1
             if self._missing:
                 self._missing.difference_update(paths_above(entry.path))
@@ -223,7 +218,7 @@ class _Planner:
                 f"--delete is refused: {self._lost[0]}, and what is in it may not be deleted",
                 hint="restore without --delete",
             )
-        unseen = self._reader.record.counts.errors - len(self._incomplete)
+        unseen = self._origin.unread - len(self._incomplete)
         if self._options.delete and unseen > 0:
             raise RestoreError(
                 f"--delete is refused: {unseen:,} of what was there could not be read when the"
@@ -248,7 +243,7 @@ class _Planner:
             hint="'auto-backup ls SNAPSHOT' lists what it holds",
         )
 
-    def plan(self, located: Located) -> RestorePlan:
+    def plan(self, located: Restorable) -> RestorePlan:
         """Return what all steps come to."""
         return RestorePlan(
             snapshot=located,

@@ -10,13 +10,13 @@ from backup.restore.decision import Action
 from backup.restore.jail import confine_to_plan
 from backup.restore.lookup import Lookup
 from backup.restore.options import Overwrite
+from backup.restore.origin import Origin, as_origin
 from backup.restore.placement import Placement
 from backup.restore.plan import RestorePlan
 from backup.restore.report import OnRestored, RestoreReport
 from backup.restore.steps import Steps
 from backup.restore.tree_writer import TreeWriter
 from backup.snapshot.reader import SnapshotReader
-from backup.snapshot.selection import select_entries
 
 
 def nobody(_: RestoreReport, __: bytes) -> None:
@@ -25,7 +25,7 @@ def nobody(_: RestoreReport, __: bytes) -> None:
 
 
 def run_restore(
-    reader: SnapshotReader,
+    reader: SnapshotReader | Origin,
     plan: RestorePlan,
     *,
     confined: bool = False,
@@ -38,7 +38,7 @@ def run_restore(
     plan has is deleted, after all else.
 
     Args:
-        reader: The snapshot.
+        reader: The snapshot, or what else there is.
         plan: What to restore, and where to.
         confined: Let this process write nowhere else from now on, for good, where the kernel can.
         on_restored: Is told after every entry.
@@ -50,11 +50,13 @@ def run_restore(
         IntegrityError: The index has entries in a wrong order or number.
     """
     report = RestoreReport(left=plan.tallies[Action.LEAVE].count)
-    with TreeWriter(plan.target, doomed=plan.cleared) as writer:
+    origin = as_origin(reader)
+    owner, doomed = origin.sets_owner, plan.cleared
+    with TreeWriter(plan.target, set_owner=owner, doomed=doomed) as writer:
         report.confined = confined and confine_to_plan(plan, writer)
         report.problems = writer.problems
         try:
-            _carry_out(reader, plan, writer, report, on_restored=on_restored, workers=workers)
+            _carry_out(origin, plan, writer, report, on_restored=on_restored, workers=workers)
             _delete(plan, writer, report)
             writer.finish(tell=True)
         except (RestoreError, WorkerError, KeyboardInterrupt) as error:
@@ -67,7 +69,7 @@ def run_restore(
 
 
 def _carry_out(
-    reader: SnapshotReader,
+    origin: Origin,
     plan: RestorePlan,
     writer: TreeWriter,
     report: RestoreReport,
@@ -78,13 +80,13 @@ def _carry_out(
     options = plan.options
     lookup = Lookup(plan.target, details=options.overwrite is Overwrite.IF_CHANGED)
     try:
-        placement = Placement(plan.target, plan.paths, reader.record.sources, options)
+        placement = Placement(plan.target, plan.paths, origin.sources, options, origin.unfit)
         steps = Steps(lookup, placement, options, planned=plan.cleared)
         carrier = StepCarrier(
-            reader, writer, report, options.overwrite, on_restored=on_restored, workers=workers
+            origin, writer, report, options.overwrite, on_restored=on_restored, workers=workers
         )
         with closing(carrier):
-            for step in steps.of(select_entries(reader, plan.paths, on_lost=carrier.lose)):
+            for step in steps.of(origin.select(plan.paths, carrier.lose)):
                 carrier.carry_out(step)
             carrier.finish()
     finally:

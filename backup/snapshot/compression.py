@@ -227,7 +227,7 @@ def _compress_gzip(level: int, plain: bytes | bytearray | memoryview) -> bytes:
 
 
 def _compress_xz(level: int, plain: bytes | bytearray | memoryview) -> bytes:
-    if len(plain) >= _TRIAL_LEAST and _looks_incompressible(plain):
+    if len(plain) >= _TRIAL_LEAST and looks_incompressible(plain):
         return store_xz(plain)
     if level in _XZ_LARGE:
         lzma2 = {"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": _XZ_DICTIONARY}
@@ -235,7 +235,7 @@ def _compress_xz(level: int, plain: bytes | bytearray | memoryview) -> bytes:
     return lzma.compress(plain, check=lzma.CHECK_CRC32, preset=level)
 
 
-def _looks_incompressible(plain: bytes | bytearray | memoryview) -> bool:
+def looks_incompressible(plain: bytes | bytearray | memoryview) -> bool:
     """Try zstd's quickest level: xz would spend some 30 times as long to find out the same."""
     options: dict[int, int] = {zstd.CompressionParameter.compression_level: -1}
     return len(zstd.compress(plain, options=options)) > len(plain) * _STORED_RATIO

@@ -47,6 +47,8 @@ class TreeWalker:
         skip: ``(st_dev, st_ino)`` of directories to leave out: the tool's own stores.
         rules: What else to leave out.
         origins: Where each pattern of the rules was said; see ``Excluder``.
+        unseen: ``(st_dev, st_ino)`` of files that are as if they were not there: what is being
+            written.
 
     Raises:
         ConfigError: See ``Excluder``; or patterns belong to a source that is none of ``roots``.
@@ -59,10 +61,12 @@ class TreeWalker:
         skip: Collection[tuple[int, int]] = (),
         rules: ExcludeRules = NO_RULES,
         origins: Sequence[str] = (),
+        unseen: Collection[tuple[int, int]] = (),
     ) -> None:
         check_sources(rules, [root.path for root in roots])
         self._roots = roots
         self._skip = frozenset(skip)
+        self._unseen = frozenset(unseen)
         self._excluder = None if rules == NO_RULES else Excluder(rules, origins)
         self._describer = Describer()
 
@@ -83,7 +87,9 @@ class TreeWalker:
 
     def __iter__(self) -> Iterator[Entry | Skipped]:
         with DirectoryChain() as chain:
-            walk_under_way = Walk(chain, self._describer, self._skip, self._excluder)
+            walk_under_way = Walk(
+                chain, self._describer, self._skip, self._excluder, unseen=self._unseen
+            )
             for root in self._roots:
                 yield from walk_under_way.walk_root(root.path)
 

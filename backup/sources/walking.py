@@ -55,10 +55,13 @@ class Walk:
         skip: frozenset[tuple[int, int]],
         excluder: Excluder | None,
         along: bytes | None = None,
+        *,
+        unseen: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
         self._chain = chain
         self._describer = describer
         self._skip = skip
+        self._unseen = unseen
         self._rules = excluder
         self._excluder: Excluder | None = None
         self._along = along
@@ -76,7 +79,9 @@ class Walk:
         except OSError as error:
             yield _failed(path, error)
             return
-        yield self._visit(path, name or b".", directory)
+        found = self._visit(path, name or b".", directory)
+        if found is not None:
+            yield found
         while self._levels:
             yield from self._go_on(self._levels[-1])
 
@@ -94,7 +99,9 @@ class Walk:
         prefix = level.path + b"/" if level.path else b""
         while names:
             name = names.pop()
-            yield self._visit(prefix + name, name, directory)
+            found = self._visit(prefix + name, name, directory)
+            if found is not None:
+                yield found
             if self._levels[-1] is not level:
                 return
         self._leave()
@@ -131,8 +138,8 @@ class Walk:
             names = [name for name in names if contains(prefix + name, self._along)]
         return names
 
-    def _visit(self, path: bytes, name: bytes, directory: int) -> Entry | Skipped:
-        """Describe one name; a directory becomes the innermost level."""
+    def _visit(self, path: bytes, name: bytes, directory: int) -> Entry | Skipped | None:
+        """Describe one name, unless it is unseen; a directory becomes the innermost level."""
         try:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except OSError as error:
@@ -141,6 +148,8 @@ class Walk:
                 path, name, stat.S_IFDIR
             )
             return _left_out(path, rule) if rule is not None else _failed(path, error)
+        if self._unseen and _identity(status) in self._unseen:
+            return None
         if self._excluder is not None:
             rule = self._excluded(path, name, status.st_mode, status.st_size)
             if rule is not None:

@@ -91,14 +91,15 @@ class StorageWriter(ABC):
         """Make what was written durable, and prove that the storage holds it.
 
         The file stays invisible, so that what belongs to it can be stored first. Sealing again
-        returns the same receipt.
-
-        Args:
-            on_proven: Is told how many bytes of the file have been read back.
+        returns the same receipt. ``on_proven`` is told how many bytes have been read back.
 
         Raises:
             StorageError: It is not durable, or the medium returns something else.
         """
+
+    @abstractmethod
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Return bytes of what was sealed and is still invisible; see ``BaseStorage``."""
 
     @abstractmethod
     def commit(self) -> None:

@@ -89,6 +89,12 @@ class LocalWriter(StagedWriter):
         with as_storage_errors(self._task):
             return stat.S_IMODE(os.fstat(self._file).st_mode)
 
+    def identity(self) -> tuple[int, int]:
+        """Return (device, inode) of the file, which a walk over its directory meets."""
+        with as_storage_errors(self._task):
+            status = os.fstat(self._file)
+        return status.st_dev, status.st_ino
+
     def _append(self, block: bytes | memoryview) -> None:
         with as_storage_errors(self._task):
             self._appender.write(block)
@@ -105,6 +111,15 @@ class LocalWriter(StagedWriter):
                 hint="do not trust that medium or its connection; choose another destination",
             )
         return Receipt(size=size, sha256=digest, strength=ProofStrength.READ_BACK)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        # Proving it has dropped it from the page cache, so that it comes from the medium.
+        blocks = []
+        with as_storage_errors(self._task):
+            while length and (block := os.pread(self._file, length, offset)):
+                blocks.append(block)
+                offset, length = offset + len(block), length - len(block)
+        return b"".join(blocks)
 
     def _publish(self) -> None:
         with as_storage_errors(self._task):

@@ -112,6 +112,9 @@ class _MemoryWriter(StagedWriter):
         on_proven(len(self._content))
         return Receipt(len(self._content), digest, ProofStrength.READ_BACK)
 
+    def _read(self, offset: int, length: int) -> bytes:
+        return bytes(self._content[offset : offset + length])
+
     def _publish(self) -> None:
         self._put(bytes(self._content))
 

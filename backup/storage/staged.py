@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backup.errors import StorageError
 from backup.reporting import OnBytes, tell_nobody
-from backup.storage.base import Receipt, StorageWriter
+from backup.storage.base import Receipt, StorageWriter, check_range
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -53,6 +53,12 @@ class StagedWriter(StorageWriter):
             self._stage = _Stage.SEALED
         return self._receipt
 
+    def read_range(self, offset: int, length: int) -> bytes:
+        """See StorageWriter."""
+        check_range(offset, length)
+        with self._step(_Stage.SEALED):
+            return self._read(offset, length)
+
     def commit(self) -> None:
         """See StorageWriter."""
         self.seal()
@@ -84,6 +90,10 @@ class StagedWriter(StorageWriter):
     @abstractmethod
     def _settle(self, on_proven: OnBytes) -> Receipt:
         """Make what was written durable, and prove it."""
+
+    @abstractmethod
+    def _read(self, offset: int, length: int) -> bytes:
+        """Return bytes of what was settled, fewer only where it ends."""
 
     @abstractmethod
     def _publish(self) -> None:

@@ -18,10 +18,9 @@ from backup.restore.decision import Action
 from backup.restore.manager import RestoreManager, run_restore
 from backup.snapshot.recipients import FernetKey
 from backup.storage.memory import MemoryStorage
-from tests.hostile import Case, canaries, cases, secret, swapping
+from tests.hostile import MOMENT, Case, canaries, cases, make_canaries, secret, swapping
 from tests.lister import listing
 
-MOMENT = 1_600_000_000_000_000_000
 DEEP = os.environ.get("AUTO_BACKUP_TEST_DEPTH") == "deep"
 RECOVER = Path(__file__).parents[2] / "backup" / "recover.py"
 CASES = list(cases())
@@ -34,21 +33,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has so much
 
 def sentence(case):
     return case.sentence if isinstance(case, Case) else None
-
-
-def make_canaries(tmp_path):
-    """Make a tree whose files have the size and the times of some that are restored."""
-    directory = tmp_path / "outside"
-    (directory / "a" / "b").mkdir(parents=True)
-    (directory / "empty").mkdir()
-    for path in ("secret", "a/secret", "a/b/secret", "x", "n"):
-        (directory / path).write_bytes(b"canary")
-        (directory / path).chmod(0o640)
-        os.utime(directory / path, ns=(0, MOMENT))
-    (directory / "nothing").touch()
-    os.utime(directory / "nothing", ns=(0, MOMENT))
-    os.utime(directory, ns=(0, 1))
-    return directory
 
 
 def outcome(call):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import struct
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from functools import cache, cached_property
 from backup.errors import BackupError, InvalidArgumentError
 from backup.listing import find_snapshot
 from backup.model import ArchiveType, path_key
+from backup.plain.arranging import Limits
+from backup.plain.formats import Format
+from backup.plain.reading import open_source, place_of
 from backup.snapshot.chunk_list import decode_chunks, encode_chunks
 from backup.snapshot.compression import compress, decompress_up_to
 from backup.snapshot.end import decode_end, decode_footer, encode_footer
@@ -32,10 +37,11 @@ from backup.snapshot.signing import check_signature
 from backup.snapshot.source import BytesSource
 from backup.snapshot.token import TokenDamagedError, TokenKey, open_token, seal_token
 from backup.storage.memory import MemoryStorage
-from tests.fuzz.choices import BytesChoices
+from tests.fuzz.choices import BytesChoices, Choices
 from tests.fuzz.mutation import Mutate, mutate_body, mutate_bytes, mutate_line, mutate_lines
 from tests.fuzz.readers import read_first, read_second, recover, twice
 from tests.fuzz.samples import mutated_snapshot, parent_of_all
+from tests.hostile_archives import Thing, overlapping, tar_of, zip_of
 from tests.vectors.forge import HPKE, KEY, PASSPHRASE, Forge, seeded
 from tests.vectors.reading import SUCCESS, Vector, read_vector, vector_names
 
@@ -385,6 +391,76 @@ def _name_seeds() -> list[bytes]:
     return [file.name.encode() for file in _store().list_files()]
 
 
+# Plain archives
+
+ARCHIVE_LIMITS = Limits(members=10_000, memory=1 << 24, free=1 << 22, ratio=20)
+
+
+def _archive(form: Format) -> Callable[[bytes], None]:
+    def take(data: bytes) -> None:
+        archive = open_source(BytesSource(data), form, ARCHIVE_LIMITS)
+        keys = [path_key(entry.path) for entry in archive.entries]
+        agree(sorted(keys), keys, "the order of the entries")
+        agree(len({entry.path for entry in archive.entries}), len(keys), "how many names there are")
+        archive.check()
+        files = [one for one in archive.entries if one.extents and one.path not in archive.unfit]
+        files.sort(key=place_of)
+        for entry, pieces in zip(files, archive.read(files), strict=True):
+            agree(sum(map(len, pieces)), entry.stored_size, "the length of a content")
+        for error in archive.lost:
+            raise error
+
+    return take
+
+
+def _tar_seeds() -> list[bytes]:
+    things = [
+        Thing("dir", "d/"),
+        Thing("file", "d/" + "n" * 90),
+        Thing("hard link", "h", "d/" + "n" * 90),
+        Thing("link", "l", "d"),
+        Thing("char", "c"),
+        Thing("file", "x", fields=(("pax_headers", {"SCHILY.xattr.user.a": "b"}),)),
+    ]
+    sparse = {"GNU.sparse.map": "1,3,9,4", "GNU.sparse.size": "20", "GNU.sparse.name": "s"}
+    holes = [Thing("file", "s", fields=(("pax_headers", sparse),))]
+    major = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "20"}
+    lines = b"2\n1\n3\n9\n4\n".ljust(512, b"\0") + b"written"
+    mapped = [Thing("file", "s", content=lines, fields=(("pax_headers", major),))]
+    return [
+        tar_of(things),
+        tar_of(things, form=tarfile.GNU_FORMAT),
+        tar_of(things, form=tarfile.USTAR_FORMAT),
+        tar_of(holes),
+        tar_of(mapped),
+    ]
+
+
+def _packed_seeds() -> list[bytes]:
+    return [compress(ArchiveType.TAR_GZ, 6, data) for data in _tar_seeds()]
+
+
+def _zip_seeds() -> list[bytes]:
+    things = [
+        Thing("dir", "d/"),
+        Thing("file", "d/é", content=b"text " * 50),
+        Thing("link", "l", "d"),
+    ]
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    return [zip_of(things, method=method) for method in methods] + [overlapping(3)]
+
+
+def _mutate_tar(choices: Choices, data: bytes) -> bytes:
+    """Change bytes, and let the checksums of headers fit again: else nothing is looked at."""
+    changed = bytearray(mutate_bytes(choices, data))
+    for at in range(0, len(changed) - 511, 512):
+        block = changed[at : at + 512]
+        if block[257:262] == b"ustar":
+            block[148:156] = b" " * 8
+            changed[at + 148 : at + 156] = b"%06o\0 " % sum(block)
+    return bytes(changed)
+
+
 WANTED = (
     "62d5",
     "docs",
@@ -421,6 +497,9 @@ TARGETS: dict[str, Target] = {
     "digest line": Target(_digest_line, lambda: [b"0" * 64 + b"  a.enc\n"]),
     "snapshot name": Target(_name, _name_seeds),
     "wanted snapshot": Target(_wanted, lambda: [one.encode() for one in WANTED]),
+    "tar archive": Target(_archive(Format.TAR), _tar_seeds, _mutate_tar),
+    "packed tar archive": Target(_archive(Format.TAR_GZ), _packed_seeds),
+    "zip archive": Target(_archive(Format.ZIP), _zip_seeds),
     "whole file": Target(_file, _file_seeds),
     "mutated snapshot": Target(_snapshot, lambda: [bytes([n]) * 40 for n in range(0, 250, 7)]),
 }
