@@ -104,6 +104,11 @@ def test_a_killed_run_leaves_no_file_of_the_final_name(large, tmp_path):
         process.communicate(timeout=30)
 
     assert all(name.endswith(".partial") for name in names_of(out))
+    with FilePlace(out, "alive.zip").create() as writer:
+        (alive,) = [name for name in names_of(out) if name.startswith(".alive")]
+        assert run("archive", large / "a", "-o", out / "y.zip").status == 0
+        assert names_of(out) == sorted([alive, "y.zip"])
+        writer.abort()
 
 
 class _Lying(MemoryStorage):
