@@ -8,7 +8,7 @@ from typing import Protocol
 
 from backup.archive.tar import member_header, padding
 from backup.manager.piece_buffer import PieceBuffer
-from backup.model import Entry, EntryType
+from backup.model import ArchiveType, Entry, EntryType
 from backup.plain.deflating import deflate, pack
 from backup.plain.members import zip_member
 from backup.plain.piece_testing import member_mark
@@ -47,9 +47,7 @@ class TarMaker:
 
     def __init__(self, order: Order) -> None:
         self.members: list[ZipMember] = []
-        archive = order.format.archive_type
-        assert archive is not None  # noqa: S101 - who made the order made this of it
-        self._archive = archive
+        self._archive = order.format.archive_type or ArchiveType.TAR
         self._level = order.level
         self._start = order.start
         self._plain = PieceBuffer(order.capacity + _SLACK)

@@ -13,12 +13,18 @@ from pathlib import Path
 import pytest
 
 from backup.errors import IntegrityError, SourceError, StorageError
+from backup.manager.frame_wire import encode_job
+from backup.manager.plan import FrameJob, Member
 from backup.plain.formats import Format
 from backup.plain.making import make_archive
+from backup.plain.members import name_start
+from backup.plain.piece_wire import Order, decode_report, making
+from backup.plain.piece_work import PieceWork
 from backup.plain.places import FilePlace, StorePlace
 from backup.plain.request import ArchiveRequest
 from backup.plain.zip_records import ZipMember, central_record, end_of_directory, local_header
 from backup.sources.roots import prepare_roots
+from backup.sources.tree import TreeWalker
 from backup.storage.local_writer import LocalWriter
 from backup.storage.memory import MemoryStorage
 from tests.cli import run, run_process, start
@@ -200,6 +206,26 @@ def test_files_that_change_all_the_time_leave_a_valid_archive(large, tmp_path, f
         made = tmp_path / f"{at}.{form}"
         command = ["unzip", "-tqq"] if form is Format.ZIP else ["tar", "-tf"]
         assert subprocess.run([*command, made], capture_output=True, check=False).returncode == 0
+
+
+def test_another_name_of_a_file_brings_the_content_when_the_first_one_has_gone(source):
+    (source / "a").write_text("one file, two names")
+    (source / "b").hardlink_to(source / "a")
+    roots = prepare_roots([source])
+    _, first, second = TreeWalker(roots)
+    job = FrameJob(0, (Member(first), Member(second, first.path)))
+    (source / "a").unlink()
+
+    work = PieceWork(Order(Format.TAR, 0, name_start(roots), 1 << 20))
+    report, piece = work.run(memoryview(making(encode_job(job))))
+    work.close()
+
+    told = decode_report(report)
+    assert [reason for _, reason in told.problems] == ["No such file or directory"]
+    listed = subprocess.run(
+        ["tar", "-xOf", "-", "source/b"], input=piece + bytes(1024), capture_output=True, check=True
+    )
+    assert listed.stdout == b"one file, two names"
 
 
 def test_the_name_is_not_taken_from_somebody_who_was_faster(large, tmp_path):
