@@ -26,7 +26,7 @@ class Packed(NamedTuple):
 
 def pack(plain: bytes, level: int) -> Packed:
     """Return a whole member packed, or as it is where that is not smaller."""
-    if plain and not _is_hard(plain):
+    if plain and not is_hard_to_pack(plain):
         data = deflate(plain, level, is_last=True)
         if len(data) < len(plain):
             return Packed(DEFLATED, data)
@@ -51,7 +51,7 @@ def deflate(plain: bytes | memoryview, level: int, *, is_last: bool) -> bytes:
 
     It refers to no bytes before it, and ends with a whole byte.
     """
-    packer = zlib.compressobj(0 if _is_hard(plain) else level, zlib.DEFLATED, _RAW)
+    packer = zlib.compressobj(0 if is_hard_to_pack(plain) else level, zlib.DEFLATED, _RAW)
     return packer.compress(plain) + packer.flush(zlib.Z_FINISH if is_last else zlib.Z_FULL_FLUSH)
 
 
@@ -72,7 +72,8 @@ def inflate(packed: bytes | memoryview, size: int, *, is_last: bool) -> bytes:
     return plain
 
 
-def _is_hard(plain: bytes | memoryview) -> bool:
+def is_hard_to_pack(plain: bytes | memoryview) -> bool:
+    """Return whether deflating would only take time."""
     return len(plain) >= _TRIAL_LEAST and looks_incompressible(plain)
 
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from hashlib import sha256
 
 from backup.errors import DigestError, IntegrityError, SourceError
 from backup.manager import SnapshotRequest
@@ -19,7 +20,7 @@ from backup.plain.places import Place
 from backup.plain.request import ArchiveReport, ArchiveRequest, OnBytes, tell_nobody
 from backup.pool.pool import Pool
 from backup.sources.roots import Root
-from backup.storage.base import StorageWriter
+from backup.storage.base import BLOCK_BYTES, StorageWriter
 from backup.storage.local_writer import LocalWriter
 
 
@@ -146,7 +147,13 @@ def _test(
     pool: Pool,
     on_tested: OnBytes,
 ) -> None:
-    """Read the sealed file back, and compare what is in each piece with what was read."""
+    """Read the sealed file back, and compare what is in each piece with what was read.
+
+    What lies between them, such as the directory of a zip, has no digest of its own, so that the
+    one of the whole file is compared, too.
+    """
+    receipt = sink.seal()
+    back = _ReadBack(sink)
     waiting: deque[PieceAt] = deque()
 
     def take() -> None:
@@ -154,16 +161,45 @@ def _test(
         try:
             pool.next()
         except IntegrityError as error:
-            raise DigestError(
-                f"{place} would not hold what was read from the sources: {error.message}",
-                hint="no archive has been made; check this machine's memory and that medium",
-            ) from error
+            raise _not_the_same(place, error.message) from error
         on_tested(at.offset + at.piece.length)
 
     for at in pieces:
-        pool.submit(testing(at.piece, sink.read_range(at.offset, at.piece.length)))
+        back.skip_to(at.offset)
+        pool.submit(testing(at.piece, back.read(at.piece.length)))
         waiting.append(at)
         while pool.is_full:
             take()
     while waiting:
         take()
+    back.skip_to(receipt.size)
+    if back.sha256.digest() != receipt.sha256:
+        raise _not_the_same(place, "its SHA-256 differs")
+
+
+def _not_the_same(place: Place, reason: str) -> DigestError:
+    return DigestError(
+        f"{place} would not hold what was read from the sources: {reason}",
+        hint="no archive has been made; check this machine's memory and that medium",
+    )
+
+
+class _ReadBack:
+    """Reads a sealed file from its beginning to its end, and hashes all of it."""
+
+    def __init__(self, sink: StorageWriter) -> None:
+        self.sha256 = sha256()
+        self._sink = sink
+        self._at = 0
+
+    def read(self, length: int) -> bytes:
+        """Return the next bytes."""
+        data = self._sink.read_range(self._at, length)
+        self.sha256.update(data)
+        self._at += length
+        return data
+
+    def skip_to(self, offset: int) -> None:
+        """Read what comes before ``offset``."""
+        while self._at < offset:
+            self.read(min(offset - self._at, BLOCK_BYTES))

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from backup.archive.tar import member_header, padding
 from backup.manager.piece_buffer import PieceBuffer
-from backup.model import Entry, EntryType
-from backup.plain.deflating import deflate, pack
+from backup.model import ArchiveType, Entry, EntryType
+from backup.plain.deflating import deflate, is_hard_to_pack, pack
 from backup.plain.members import zip_member
 from backup.plain.piece_testing import member_mark
 from backup.plain.piece_wire import Order, Piece, Shape
@@ -47,9 +47,7 @@ class TarMaker:
 
     def __init__(self, order: Order) -> None:
         self.members: list[ZipMember] = []
-        archive = order.format.archive_type
-        assert archive is not None  # noqa: S101 - who made the order made this of it
-        self._archive = archive
+        self._archive = order.format.archive_type or ArchiveType.TAR
         self._level = order.level
         self._start = order.start
         self._plain = PieceBuffer(order.capacity + _SLACK)
@@ -76,7 +74,9 @@ class TarMaker:
     def finish(self) -> tuple[Piece, bytes]:
         """See PieceMaker."""
         plain = memoryview(self._plain.room)[: len(self._plain)]
-        body = compress(self._archive, self._level, plain) if plain else b""
+        # A gzip of what does not compress takes ten times as long to find that out.
+        is_hard = self._archive is ArchiveType.TAR_GZ and is_hard_to_pack(plain)
+        body = compress(self._archive, 0 if is_hard else self._level, plain) if plain else b""
         return Piece(Shape.TAR, len(body), len(plain), sha256(plain).digest()), body
 
 

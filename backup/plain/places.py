@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
 from backup.errors import ConfigError
+from backup.plain.formats import SUFFIXES
 from backup.storage.base import BaseStorage, StorageWriter
 from backup.storage.directories import close_directory
-from backup.storage.local_writer import LocalWriter
+from backup.storage.local_writer import LocalWriter, is_partial, remove_stale
 from backup.storage.os_errors import as_storage_errors
+
+_ARCHIVE_PARTIAL = re.compile(
+    r"(" + "|".join(map(re.escape, SUFFIXES)) + r")(\.enc)?\.[0-9a-f]{8}\.partial$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class FilePlace:
             directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         where = str(self.directory)
         try:
+            _clear_away(directory)
             return LocalWriter(
                 directory, self.name, where=where, replace=self.replace, sync=os.fsync
             )
@@ -66,6 +73,15 @@ class FilePlace:
         with suppress(OSError):
             return os.lstat(self.directory / self.name)
         return None
+
+
+def _clear_away(directory: int) -> None:
+    """Remove what killed runs have left of archives there, never what a live one is writing."""
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            if is_partial(name) and _ARCHIVE_PARTIAL.search(name):
+                with suppress(OSError):
+                    remove_stale(directory, name)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from backup.plain.arranging import Limits
 from backup.plain.formats import Format, format_at, format_of
 from backup.plain.reading_tar import TarArchive
 from backup.plain.reading_zip import ZipArchive
+from backup.snapshot.names import SUFFIX
 from backup.snapshot.source import ByteSource
 
 _PATH_STARTS = ("/", "./", "../", "~")
@@ -104,13 +105,13 @@ def _refuse(text: str, form: Format | None, head: bytes) -> None:
     if packed is not None:
         raise NotASnapshotError(
             f"{text} is packed with {packed}, but no tar archive comes out of its beginning",
-            hint="it is damaged there, or holds something else",
+            hint="it is cut off or damaged there, or holds something else",
         )
+    hint = "zip and tar archives are read, packed with gzip, bzip2, xz, zstd or not at all"
     if form is not None:
-        raise NotASnapshotError(
-            f"{text} is no {form} archive, whatever its name says",
-            hint="zip and tar archives are read, packed with gzip, bzip2, xz, zstd or not at all",
-        )
+        raise NotASnapshotError(f"{text} is no {form} archive, whatever its name says", hint=hint)
+    if not text.endswith(SUFFIX):
+        raise NotASnapshotError(f"{text} is neither a snapshot nor a plain archive", hint=hint)
 
 
 def open_archive(path: Path, limits: Limits) -> PlainArchive:

@@ -120,10 +120,10 @@ def parse_records(data: bytes) -> list[tuple[bytes, bytes]]:
     while at < len(data) and data[at]:
         blank = data.find(b" ", at, at + 21)
         digits = data[at:blank] if blank >= 0 else b""
-        length = int(digits) if _DIGITS.fullmatch(digits) else 0
+        length = int(digits) if _DIGITS.fullmatch(digits) else -1
         end = at + length
         key, is_one, value = data[blank + 1 : end - 1].partition(b"=")
-        if not (blank - at < length <= len(data) - at and is_one and data[end - 1] == 0x0A):  # noqa: PLR2004 - a line end
+        if not (0 <= blank - at < length <= len(data) - at and is_one and data[end - 1] == 0x0A):  # noqa: PLR2004 - a line end
             raise MalformedError("a record of an extended header is malformed")
         records.append((key, value))
         at = end

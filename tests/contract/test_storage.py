@@ -191,6 +191,27 @@ class TestEveryStorage:
 
         assert names(storage) == ["a.enc", "a.sha256"]
 
+    def test_what_is_sealed_can_be_read_before_it_is_visible(self, storage):
+        content = bytes(range(256)) * 300
+        with storage.create("a") as writer:
+            writer.write(content)
+            writer.seal()
+
+            assert writer.read_range(0, len(content) + 5) == content
+            assert writer.read_range(1000, 7) == content[1000:1007]
+            writer.commit()
+
+        assert storage.read("a") == content
+
+    @pytest.mark.parametrize("end", [None, "commit", "abort"])
+    def test_nothing_else_is_read_through_a_writer(self, storage, end):
+        with storage.create("a") as writer:
+            writer.write(b"content")
+            if end is not None:
+                getattr(writer, end)()
+            with pytest.raises(StorageError):
+                writer.read_range(0, 1)
+
     def test_leaving_without_commit_leaves_nothing(self, storage):
         with storage.create("a") as writer:
             writer.write(b"content")

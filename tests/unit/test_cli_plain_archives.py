@@ -305,6 +305,14 @@ class TestWhatIsAnArchive:
         assert result.status == 13
         assert "is no zip archive, whatever its name says" in result.err
 
+    def test_a_path_to_something_else_is_told(self, tmp_path):
+        (tmp_path / "notes").write_text("nothing of the kind")
+
+        result = run("restore", tmp_path / "notes", "--target", tmp_path / "out")
+
+        assert result.status == 13
+        assert "neither a snapshot nor a plain archive" in result.err
+
     def test_something_packed_that_is_no_tar_is_told(self, tmp_path):
         path = tmp_path / "a.tar.gz"
         path.write_bytes(b"\x1f\x8b" + bytes(40))

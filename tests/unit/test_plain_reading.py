@@ -25,6 +25,7 @@ from backup.errors import (
     DigestError,
     IntegrityError,
     LimitError,
+    MalformedError,
     RestoreError,
     TruncatedError,
 )
@@ -32,6 +33,7 @@ from backup.model import EntryType
 from backup.plain.arranging import Limits
 from backup.plain.formats import Format, format_at
 from backup.plain.reading import open_archive, open_source, place_of, verify_archive
+from backup.plain.reading_header import parse_records
 from backup.snapshot.content import fill_holes
 from backup.snapshot.source import BytesSource
 from tests.hostile_archives import Thing, tar_of, zip_of
@@ -135,6 +137,13 @@ class TestTar:
         entry = opened(tar_of([thing], form=tarfile.GNU_FORMAT)).entries[0]
 
         assert (entry.uid, entry.mtime_ns) == (2**31, -5 * 10**9)
+
+    @pytest.mark.parametrize(
+        "records", [b"9 a=bcde\n=x=y\n", b"9 a=bcde\n0 =\n", b"9 a=bcde\n 5 =\n", b"5 abcde\n"]
+    )
+    def test_records_that_lead_nowhere_are_refused(self, records):
+        with pytest.raises(MalformedError, match="extended header is malformed"):
+            parse_records(records)
 
     def test_an_owner_below_zero_is_the_last_but_so_many(self):
         of_pax = Thing("file", "x", fields=(("pax_headers", {"uid": "-2"}),))
