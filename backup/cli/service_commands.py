@@ -64,6 +64,7 @@ def install(
     loaded = servicing.open_configuration(call)
     ground = servicing.this_ground()
     plan = _plan(call, loaded, ground, None if user or cron else chosen, by_cron=cron)
+    plan = plan._replace(obstacles=[*plan.obstacles, *_without_schedule(loaded)])
     if call.dry_run:
         _tell_plan(call, plan)
     else:
@@ -81,6 +82,17 @@ def profile_named(word: str) -> Profile:
     if word not in {Profile.READER, Profile.ROOT}:
         raise ConfigError(f"there is no profile {word!r}", hint="there are: reader, root")
     return Profile(word)
+
+
+def _without_schedule(loaded: Loaded) -> list[ConfigError]:
+    """Return what speaks against a service that would have nothing to do, and so not start."""
+    from backup.daemon.opening import refuse_unscheduled  # noqa: PLC0415 - see above
+
+    try:
+        refuse_unscheduled(loaded)
+    except ConfigError as error:
+        return [error]
+    return []
 
 
 def _plan(

@@ -102,7 +102,7 @@ def config(open_dir, key_file):
     path.write_text(
         f"version: 1\nhost: web1\nkey_file: {key_file}\n"
         f"stores: {{disk: {{url: {open_dir / 'store'}}}}}\n"
-        f"jobs: {{one: {{sources: [{open_dir / 'source'}], keep: {{last: 3}}}}}}\n"
+        f"jobs: {{one: {{sources: [{open_dir / 'source'}], keep: {{last: 3}}, schedule: every day}}}}\n"
     )
     path.chmod(0o600)
     return path
@@ -129,6 +129,15 @@ class TestReader:
             ("systemctl", "enable", "auto-backup.service"),
             ("systemctl", "restart", "auto-backup.service"),
         ]
+
+    def test_a_configuration_by_which_nothing_would_run_is_refused(self, machine, config, commands):
+        config.write_text(config.read_text().replace(", schedule: every day", ""))
+        result = install(config)
+
+        assert result.status == 2
+        assert "no job in" in result.err
+        assert commands.called == []
+        assert not (machine / UNIT).exists()
 
     def test_its_user_is_made_the_way_of_systemd(self, machine, config, commands):
         install(config)
