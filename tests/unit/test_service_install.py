@@ -102,7 +102,8 @@ def config(open_dir, key_file):
     path.write_text(
         f"version: 1\nhost: web1\nkey_file: {key_file}\n"
         f"stores: {{disk: {{url: {open_dir / 'store'}}}}}\n"
-        f"jobs: {{one: {{sources: [{open_dir / 'source'}], keep: {{last: 3}}, schedule: every day}}}}\n"
+        "jobs: {one: {keep: {last: 3}, schedule: every day,"
+        f" sources: [{open_dir / 'source'}]}}}}\n"
     )
     path.chmod(0o600)
     return path
@@ -131,7 +132,7 @@ class TestReader:
         ]
 
     def test_a_configuration_by_which_nothing_would_run_is_refused(self, machine, config, commands):
-        config.write_text(config.read_text().replace(", schedule: every day", ""))
+        config.write_text(config.read_text().replace("schedule: every day,", ""))
         result = install(config)
 
         assert result.status == 2
@@ -471,7 +472,8 @@ class TestRefusals:
 
     def test_jobs_without_a_store_that_is_named(self, machine, open_dir, key_file, source):
         config = open_dir / "config.json"
-        config.write_text(json.dumps({"version": 1, "jobs": {"a": {"sources": [str(source)]}}}))
+        job = {"sources": [str(source)], "schedule": "every day"}
+        config.write_text(json.dumps({"version": 1, "jobs": {"a": job}}))
         result = install(config)
 
         assert result.status == 2
