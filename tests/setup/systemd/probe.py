@@ -182,10 +182,10 @@ def reload(profile):
 
 def kill(profile):
     """Kill the daemon while a run goes on."""
-    pid = main_pid()
+    before, pid = show(), main_pid()
     os.kill(pid, signal.SIGKILL)
     wait("a new daemon", lambda: main_pid() not in {0, pid} and show()["ActiveState"] == "active")
-    found = {"unit": show(), "first": wait("its end", lambda: history("long"))[0]}
+    found = {"before": before, "unit": show(), "first": wait("its end", lambda: history("long"))[0]}
     found["job"] = wait("when it is tried again", lambda: job("long"))
     if "deep" in sys.argv:
         found["again"] = bool(
