@@ -74,7 +74,7 @@ def start(context: typer.Context) -> None:
 def stop(context: typer.Context) -> None:
     """End the daemon, and what it runs; what is cut off is done again at its next start."""
     call = invocation(context)
-    holder = _find(call)
+    holder = _find(context, call)
     if holder is None:
         _tell(call, _NOT_RUNNING, pid=None)
         return
@@ -94,7 +94,7 @@ def stop(context: typer.Context) -> None:
 def reload(context: typer.Context) -> None:
     """Let the daemon read its configuration anew; its log tells whether it could use it."""
     call = invocation(context)
-    holder = _find(call)
+    holder = _find(context, call)
     if holder is None:
         raise BackupError(_NOT_RUNNING, hint="'auto-backup daemon start' starts it")
     if call.dry_run:
@@ -110,11 +110,14 @@ def reload(context: typer.Context) -> None:
     _tell(call, text, pid=holder.pid)
 
 
-def _find(call: Invocation) -> Holder | None:
+def _find(context: typer.Context, call: Invocation) -> Holder | None:
     from backup.cli.daemon_process import pid_path  # noqa: PLC0415
     from backup.daemon.pid_file import find_holder  # noqa: PLC0415
 
-    return find_holder(pid_path(call))
+    holder = find_holder(pid_path(call))
+    if holder is not None:
+        context.call_on_close(holder.close)
+    return holder
 
 
 def _refuse_configuration(call: Invocation) -> None:

@@ -63,7 +63,8 @@ def change_content_and_nothing_else(path, data):
 
 def append(path, data):
     if stat.S_ISREG(path.lstat().st_mode):
-        with path.open("ab") as file:
+        with path.open("r+b") as file:  # not "a": that may create, which sticky directories forbid
+            file.seek(0, os.SEEK_END)
             file.write(data)
 
 
