@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backup.config.choices import absolute_path, check_writable, split_paths
 from backup.errors import ConfigError, SourceError
-from backup.plain.formats import Format, format_named, format_of
+from backup.plain.formats import SUFFIXES, Format, format_named, format_of
 from backup.plain.naming import check_stem
 from backup.snapshot.names import SUFFIX as ENCRYPTED
 from backup.snapshot.names import check_word
@@ -103,7 +103,7 @@ def choose_form(text: str) -> Format | None:
 
 
 def choose_stem(text: str, form: Format) -> str:
-    """Return the name of an archive, whose end may tell its format, and no other one.
+    """Return the name of an archive without its end, which may tell its format, and no other one.
 
     Raises:
         ConfigError: It cannot be the name of one.
@@ -115,7 +115,14 @@ def choose_stem(text: str, form: Format) -> str:
             f"{name} would be taken for something else than a {form}",
             hint="leave out the end of the name; it is put there",
         )
+    while (end := _suffix_of(name)) and len(name) > len(end):
+        name = name[: -len(end)]
     return name
+
+
+def _suffix_of(name: str) -> str:
+    fitting = [suffix for suffix in SUFFIXES if name.lower().endswith(suffix)]
+    return max(fitting, key=len, default="")
 
 
 def choose_job(text: str) -> str:

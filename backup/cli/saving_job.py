@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from backup.cli.asking import agrees, answer
 from backup.cli.invocation import Invocation
 from backup.cli.output import print_line, print_text
-from backup.config.choices import BY_HAND, DEFAULT_COMPRESSION, choose_schedule, name_stores
+from backup.config.choices import (
+    BY_HAND,
+    DEFAULT_COMPRESSION,
+    choose_schedule,
+    choose_store,
+    name_stores,
+)
 from backup.config.models import Source
 from backup.config.reading import load_configuration
 from backup.config.template import Answers, Part, render, render_part
@@ -70,6 +76,8 @@ def offer_job(call: Invocation, offer: Offer) -> None:
         print_line(f"Jobs take snapshots, not archives; here into {', '.join(offer.stores)}")
     if not agrees(_SAVE_SNAPSHOT if offer.is_new else _SAVE, usually=False):
         return
+    for store in offer.stores:
+        choose_store(store, _sources(offer))
     loaded = call.settings.loaded()
     known = loaded.configuration.jobs if loaded is not None else ()
     job = answer(_JOB, offer.job, lambda text: _free_name(text, known))
@@ -156,11 +164,18 @@ def _tell(offer: Offer, job: str, schedule: str, *, path: Path, text: str) -> No
     option = f" --config {shlex.quote(str(offer.given))}" if offer.given else ""
     print_text("\n")
     print_line(f"the job {job} has been written: {path}")
-    lines = [
-        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]
-    print_text("".join(f"  {line}\n" for line in lines))
-    print_line("next:")
+    for line in _without_comments(text):
+        print_line(f"  {line}")
+    print_line("to run it:")
     print_line(f"  auto-backup --now {job}{option}")
     if schedule:
-        print_line(f"  auto-backup service install{option}    # runs it when it is due")
+        print_line("to have it run when it is due; or, where the daemon runs, 'daemon reload':")
+        print_line(f"  auto-backup service install{option}")
+
+
+def _without_comments(text: str) -> list[str]:
+    lines = []
+    for line in text.splitlines():
+        is_quoted = '"' in line and not line.lstrip().startswith("#")
+        lines.append(line if is_quoted else line.partition("#")[0].rstrip())
+    return [line for line in lines if line]
