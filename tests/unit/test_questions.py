@@ -178,6 +178,17 @@ class TestArchives:
         assert talked.status == 0, talked.shown
         assert len(list(store.glob("docs-*.zip"))) == 1
 
+    def test_where_there_is_no_room_it_tells_and_goes_on_only_if_told_to(self, ask, here):
+        (here / "docs" / "large").touch()
+        os.truncate(here / "docs" / "large", shutil.disk_usage(here).free + 2**40)
+
+        talked = ask((WHAT, "docs"), (WHERE, ""), (FORMAT, ""), (NAME, ""), (ENCRYPT, ""),
+                     (GO_ON, ""))  # fmt: skip
+
+        assert talked.status == 1
+        assert "are free there: it may not fit" in talked.shown
+        assert list(here.glob("*.zip")) == []
+
     def test_a_dry_run_ends_with_the_plan(self, ask, here):
         before = everything_in(here)
 
