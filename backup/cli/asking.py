@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -59,6 +60,8 @@ def yes_or_no(text: str) -> bool:
 
 def _line(prompt: str) -> str:
     """Return what is typed; standard output may be a file that it must not get into."""
+    if isinstance(sys.stdin, io.TextIOWrapper):  # paths may be any bytes
+        sys.stdin.reconfigure(errors="surrogateescape")
     sys.stdout.flush()
     is_shown = sys.stdout.isatty()
     if not is_shown:

@@ -13,6 +13,7 @@ from backup.cli.asking import agrees, answer, question_text, yes_or_no
 from backup.cli.choosing import (
     FORMATS,
     SNAPSHOT,
+    choose_directory,
     choose_form,
     choose_job,
     choose_sources,
@@ -29,7 +30,7 @@ from backup.cli.completing import (
 from backup.cli.invocation import Invocation
 from backup.cli.output import print_error, print_line
 from backup.clock import system_clock
-from backup.config.choices import choose_store
+from backup.config.choices import check_writable, choose_store
 from backup.config.models import Source
 from backup.errors import BackupError, ConfigError
 from backup.plain.formats import Format
@@ -42,6 +43,7 @@ from backup.wiring import Settings
 _T = TypeVar("_T")
 _WHAT = "what to save (spaces between paths)"
 _WHERE = "where to (a directory) [here, a snapshot into its store]"
+_DIRECTORY = "which directory"
 _STORE = "which store (a directory)"
 _FORM = "format (a number or a name)"
 _NAME = "name"
@@ -121,13 +123,24 @@ class WhatToDo:
         ask_name = partial(_asked, _NAME, usual, lambda text: check(choose_stem(text, form)))
         asked = Asked(
             sources=sources,
-            directory=None if into_store else Path(where or Path.cwd()),
+            directory=None if into_store else _directory(where),
             stores=([where] if where else settings.store_urls()) if into_store else [],
             format=form,
             name=ask_name(),
             encrypt=_encrypt(settings, form),
         )
         return _settled(asked, ask_name)
+
+
+def _directory(where: str | None) -> Path:
+    """Return where an archive goes: the directory that was said, or this one where it can."""
+    here = Path(where or Path.cwd())
+    try:
+        check_writable(here)
+        return here
+    except BackupError as error:
+        print_error(error)
+    return _asked(_DIRECTORY, "", choose_directory, complete_directory)
 
 
 def _settled(asked: Asked, ask_name: Callable[[], str]) -> Asked:

@@ -66,9 +66,20 @@ def choose_where(text: str, stores: Mapping[str, str]) -> str | None:
         return stores[text]
     if "://" in text:
         return open_storage(text).url
+    return str(choose_directory(text))
+
+
+def choose_directory(text: str) -> Path:
+    """Return the directory of an answer, which may be one that is to be made.
+
+    Raises:
+        ConfigError: It is none that could be written to.
+    """
+    if not text:
+        raise ConfigError("a directory is needed")
     path = _one_path(text)
     check_writable(path)
-    return str(path)
+    return path
 
 
 def _one_path(text: str) -> Path:

@@ -32,6 +32,7 @@ from backup.config.writing import (
 from backup.errors import ConfigError
 from backup.retention import NOTHING_GOES
 from backup.snapshot.names import check_word
+from backup.wiring import Settings
 
 if TYPE_CHECKING:
     from backup.config.reading import Loaded
@@ -87,7 +88,22 @@ def offer_job(call: Invocation, offer: Offer) -> None:
         if loaded is None
         else _beside(loaded, offer, job, schedule)
     )
-    _tell(offer, job, schedule, path=path, text=text)
+    print_text("\n")
+    print_line(f"the job {job} has been written: {path}")
+    for line in _without_comments(text):
+        print_line(f"  {line}")
+    _tell_next(offer, job, schedule, _options_left(call.settings, is_new=loaded is None))
+
+
+def _options_left(settings: Settings, *, is_new: bool) -> str:
+    """Return the options that were given, and that the configuration does not say for a job."""
+    said: dict[str, object] = {
+        "passphrase-file": settings.passphrase_file,
+        "state-dir": settings.state,
+    }
+    if not is_new:  # a new one says them
+        said |= {"key-file": settings.key_file, "host": settings.host}
+    return "".join(f" --{name} {shlex.quote(str(one))}" for name, one in said.items() if one)
 
 
 def _free_name(text: str, known: Collection[str]) -> str:
@@ -160,14 +176,10 @@ def _check(configuration: Path, written: Path) -> None:
         raise
 
 
-def _tell(offer: Offer, job: str, schedule: str, *, path: Path, text: str) -> None:
+def _tell_next(offer: Offer, job: str, schedule: str, options: str) -> None:
     option = f" --config {shlex.quote(str(offer.given))}" if offer.given else ""
-    print_text("\n")
-    print_line(f"the job {job} has been written: {path}")
-    for line in _without_comments(text):
-        print_line(f"  {line}")
     print_line("to run it:")
-    print_line(f"  auto-backup --now {job}{option}")
+    print_line(f"  auto-backup --now {job}{option}{options}")
     if schedule:
         print_line("to have it run when it is due; or, where the daemon runs, 'daemon reload':")
         print_line(f"  auto-backup service install{option}")

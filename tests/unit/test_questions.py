@@ -98,6 +98,22 @@ def screen(tmp_path, here, config):
     shown.run("kill-server")
 
 
+@pytest.fixture
+def closed(tmp_path):
+    """Return a directory to which nothing can be written, not even by root."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    if os.geteuid() != 0:
+        yield closed
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", os.fspath(closed)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount a read-only file system: {done.stderr.strip()}")
+    yield closed
+    subprocess.run(["umount", "-l", os.fspath(closed)], check=True)
+
+
 def everything_in(*tops):
     return sorted(path for top in tops for path in Path(top).rglob("*"))
 
@@ -219,6 +235,33 @@ def _key(tmp_path):
 
 
 class TestWrongAnswers:
+    def test_bytes_that_are_no_text_are_only_a_path_that_is_not_there(self, ask):
+        talked = ask((WHAT, b"\xff\xfe\n"), (WHAT, CTRL_C))
+
+        assert talked.status == 130
+        assert "cannot back up" in talked.shown
+
+    def test_where_nothing_can_be_written_here_another_directory_is_asked_for(
+        self, here, config, tmp_path, closed
+    ):
+        steps = [
+            (WHAT, here / "docs"),
+            (WHERE, ""),
+            (FORMAT, "zip"),
+            ("which directory", ""),
+            ("which directory", tmp_path),
+            (NAME, "a"),
+            (ENCRYPT, ""),
+            (GO_ON, ""),
+            NO_JOB,
+        ]
+
+        talked = talk(steps, "--config", config, cwd=closed)
+
+        assert talked.status == 0, talked.shown
+        assert f"you may not write to {closed}" in talked.shown
+        assert zipfile.is_zipfile(tmp_path / "a.zip")
+
     def test_each_is_asked_again_with_the_reason_and_those_before_stay(self, ask, here, tmp_path):
         wrong = {
             WHAT: {
@@ -358,6 +401,22 @@ class TestSnapshots:
         assert configuration.job("docs").schedule == configuration.defaults.schedule
         done("--config", config, "--now", "docs")
 
+    def test_what_only_options_say_stays_in_the_call_that_is_told(
+        self, ask, store, key_file, config, tmp_path
+    ):
+        done("config", "init", "--config", config, "--source", "/etc/hostname", "-s", store)
+        state = tmp_path / "state"
+
+        talked = ask((WHAT, "docs"), (WHERE, ""), (FORMAT, ""), (JOB, ""), (GO_ON, ""),
+                     (SAVE, "y"), (JOB_NAME, ""), (WHEN, ""),
+                     options=("--state-dir", state, "--host", "other"))  # fmt: skip
+
+        call = f"  auto-backup --now docs --config {config} --state-dir {state} --host other"
+        assert call in talked.shown.replace("\r\n", "\n").splitlines()
+        assert len(list(store.glob("other/docs/*.enc"))) == 1
+        done(*call.split()[1:])
+        assert len(list(store.glob("other/docs/*.enc"))) == 2
+
     def test_the_stores_of_a_configuration_are_the_usual_place(self, ask, store, key_file, config):
         done("config", "init", "--config", config, "--source", "/etc/hostname", "-s", store)
 
@@ -413,6 +472,18 @@ class TestTab:
         assert "what to save (spaces between paths): ~/docs/" in shown
         assert "format (a number or a name) [zip]:" in shown
         assert "docs/       downloads/" in shown
+
+    def test_a_name_that_is_not_utf_8_is_completed_and_saved(self, ask, here):
+        name = os.fsdecode(b"caf\xe9")
+        (here / name).write_text("black")
+
+        talked = ask((WHAT, b"ca\t\n"), (WHERE, ""), (FORMAT, "tar.gz"), (NAME, "a"), (ENCRYPT, ""),
+                     (GO_ON, ""), NO_JOB)  # fmt: skip
+
+        assert talked.status == 0, talked.shown
+        assert f"  save      {here}/caf\\xe9" in talked.lines
+        with tarfile.open(here / "a.tar.gz") as file:
+            assert file.getnames() == [name]
 
     def test_elsewhere_it_does_nothing(self, ask):
         talked = ask((WHAT, "docs"), (WHERE, ""), (FORMAT, b"\tzip\t\n"), (NAME, CTRL_C))
