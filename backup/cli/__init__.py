@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from backup.cli.terminal import is_conversation
+
 _INTERRUPTED = 130
 _USAGE = 2
 
@@ -48,7 +50,7 @@ def _run(arguments: list[str], *, alone: bool) -> int:
         from backup._version import PROGRAM  # noqa: PLC0415
 
         return _say(PROGRAM + "\n")
-    if arguments in ([], ["--help"], ["-h"]):
+    if arguments in ([], ["--help"], ["-h"]) and not (arguments == [] and is_conversation()):
         from backup.cli.help_text import HELP  # noqa: PLC0415
 
         return _say(HELP) or (0 if arguments else _USAGE)

@@ -27,6 +27,7 @@ from backup.cli.output import (
     print_text,
 )
 from backup.cli.process import interrupted_by_sigterm
+from backup.cli.terminal import is_conversation
 from backup.config.dotenv import use_dotenv_files
 from backup.environment import variable
 from backup.errors import BackupError
@@ -39,6 +40,8 @@ _USAGE = 2
 _HELP = {"--help", "-h"}
 _PACKAGE = Path(__file__).resolve().parents[1]
 _LEFT_BEHIND = {
+    "questions": "interrupted; nothing has been changed",
+    "saving a job": "interrupted; no job has been saved",
     "backup": "interrupted; no unfinished snapshot is left in the store",
     "archive": "interrupted; no unfinished archive is left",
     "restore": "interrupted; each file that has been restored is whole, others are as they were",
@@ -94,8 +97,17 @@ def _global_options(
         call.note(remark)
     call.log_file, call.yes = _path(log_file), yes or says_yes(variable("YES"))
     if context.invoked_subcommand is None:
+        _without_command(call)
+
+
+def _without_command(call: Invocation) -> None:
+    """Ask a person what to do; tell anybody else what there is."""
+    if not is_conversation() or call.json or call.quiet or call.yes:
         print_text(HELP)
         raise typer.Exit(_USAGE)
+    from backup.cli.questions import converse  # noqa: PLC0415 - it loads more than any command
+
+    converse(call)
 
 
 def _path(given: Path | None) -> Path | None:
@@ -147,7 +159,7 @@ def _parse_and_run(arguments: list[str], call: Invocation) -> int:
         print_text(HELP)
         return 0
     # All global options are in front, and hold their values.
-    named = next((one for one in arguments if not one.startswith("-")), "")
+    named = next((one for one in arguments if not one.startswith("-")), None)
     command = typer.main.get_command(new_app(named))
     try:
         result = command.main(
@@ -161,8 +173,11 @@ def _parse_and_run(arguments: list[str], call: Invocation) -> int:
     return result if isinstance(result, int) and result else call.status
 
 
-def new_app(command: str = "") -> typer.Typer:
-    """Return the parser with ``command`` alone, or where there is none of that name with all."""
+def new_app(command: str | None = "") -> typer.Typer:
+    """Return the parser with ``command`` alone, or where there is none of that name with all.
+
+    ``None`` stands for a call without any command.
+    """
     app = typer.Typer(
         name="auto-backup",
         add_completion=False,
@@ -172,7 +187,8 @@ def new_app(command: str = "") -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_global_options)
-    register(app, command)
+    if command is not None:
+        register(app, command)
     return app
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import typer
-
+from backup.cli.asking import answer
 from backup.cli.consent import can_be_asked
 from backup.cli.invocation import Invocation
-from backup.cli.output import print_error, print_note, size_text
+from backup.cli.output import print_note, size_text
 from backup.config.choices import (
     ALL,
     BY_HAND,
@@ -35,7 +34,7 @@ from backup.config.models import Source
 from backup.config.survey import Disk, Found, Survey
 from backup.config.template import Answers
 from backup.environment import SYSTEM_CONFIG, default_store_dir, variable
-from backup.errors import BackupError, ConfigError
+from backup.errors import ConfigError
 from backup.snapshot.names import check_word
 
 _T = TypeVar("_T")
@@ -155,11 +154,5 @@ def _disk_text(one: Disk) -> str:
 
 
 def _answer(question: str, default: str, choose: Callable[[str], _T], *, asks: bool) -> _T:
-    """Return what an answer means; a person whose answer means nothing is asked again."""
-    while asks:
-        text = typer.prompt(f"auto-backup: {question}", default=default or None, err=True)
-        try:
-            return choose(text.strip())
-        except BackupError as error:
-            print_error(error)
-    return choose(default)
+    """Return what an answer means, or what the default does where nobody is asked."""
+    return answer(f"auto-backup: {question}", default, choose) if asks else choose(default)

@@ -7,6 +7,7 @@ auto-backup: encrypted snapshots that are proven to be restorable
 
   auto-backup --now --source ~/Documents          take a snapshot (= backup)
   auto-backup restore latest --target /tmp/back   get it back
+  auto-backup                                     on a terminal: asks what to do
 
 take      backup       take a snapshot of --source PATH..., or run jobs
 look      status       how each job is, and why
@@ -28,7 +29,8 @@ set up    key          new, show, list, add...: keys and who can open what
   --json  -q  -v    how to tell             -n, --dry-run    change nothing
 """
 ALL = """\
-all commands; 'auto-backup COMMAND --help' tells the options of one
+all commands; 'auto-backup COMMAND --help' tells the options of one;
+'auto-backup' alone on a terminal asks what to do
 
 take
   backup [JOB...]      run jobs of the configuration; --now is the same

@@ -81,7 +81,7 @@ def choose_sources(given: Sequence[str], home: Path) -> list[Source]:
         ConfigError: There is none, or two overlap.
         SourceError: One is missing or cannot be saved.
     """
-    paths = [_absolute(one) for one in given]
+    paths = [absolute_path(one) for one in given]
     prepare_roots(paths)
     return [Source(path=path, exclude=_patterns_for(path, home)) for path in paths]
 
@@ -100,17 +100,21 @@ def choose_store(given: str, sources: Sequence[Source]) -> str:
     """
     if not given:
         raise ConfigError("a store needs a directory or a URL")
-    url = given if "://" in given else str(_absolute(given))
+    url = given if "://" in given else str(absolute_path(given))
     store = open_storage(url)
     refuse_stores(prepare_roots([one.path for one in sources]), [store])
     place = store.local_root()
     if place is not None:
-        _check_writable(place)
+        check_writable(place)
     return url
 
 
-def _check_writable(place: Path) -> None:
-    """Look at the directory, or at the one in which it would be made."""
+def check_writable(place: Path) -> None:
+    """Refuse a directory that could not be written to; of one that is missing, where it would be.
+
+    Raises:
+        ConfigError: It is none, or this user may not write to it.
+    """
     there = next(one for one in (place, *place.parents) if os.path.lexists(one))
     if not there.is_dir():
         raise ConfigError(f"{there} is not a directory")
@@ -160,7 +164,12 @@ def name_stores(urls: Sequence[str]) -> dict[str, str]:
     return {"disk" if number == 1 else f"disk-{number}": url for number, url in enumerate(urls, 1)}
 
 
-def _absolute(given: str) -> Path:
+def absolute_path(given: str) -> Path:
+    """Return the path that ``given`` means; ``~`` is a home.
+
+    Raises:
+        ConfigError: It is none, or nobody has such a home.
+    """
     if not given or "\0" in given:
         raise ConfigError(f"{given!r} is not a path")
     try:

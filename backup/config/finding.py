@@ -39,6 +39,15 @@ def find_configuration(given: Path | None) -> Path | None:
     return path
 
 
+def is_to_be_made(given: Path | None) -> bool:
+    """Tell whether somebody names a configuration that is not there; ``given`` as above."""
+    named = given or _named_by_variable()
+    if named is None:
+        return False
+    names = [named / name for name in NAMES] if named.is_dir() else [named]
+    return not any(map(os.path.lexists, names))
+
+
 def _named_by_variable() -> Path | None:
     text = variable("CONFIG")
     return Path(text).expanduser() if text else None

@@ -18,7 +18,7 @@ _SHORT = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
 
 _HEAD = """\
 # Auto-Backup: what this machine saves, and where to.
-# Made by 'auto-backup config init'; it is yours to change. After a change:
+# Made by auto-backup of a few answers; it is yours to change. After a change:
 #   auto-backup config validate     tells every mistake with its line
 #   auto-backup config show         tells what counts, and where each value comes from
 version: {version}
@@ -80,6 +80,37 @@ jobs:
 """
 
 
+_PART = """\
+# The job {job}, made of a few answers; it is yours to change. After a change:
+#   auto-backup config validate     tells every mistake with its line
+#   auto-backup config show {job}
+"""
+_PART_JOBS = """\
+jobs:
+  {job}:
+    sources:
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a file says that adds a job to a configuration.
+
+    Args:
+        stores: URLs or paths, by name, that the configuration does not have.
+        job: The name of the job.
+        sources: What it saves.
+        into: The names of its stores.
+        schedule: When it runs; empty for by hand.
+    """
+
+    stores: dict[str, str]
+    job: str
+    sources: Sequence[Source]
+    into: Sequence[str]
+    schedule: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answers:
     """What a new configuration is to say.
@@ -114,14 +145,28 @@ def render(answers: Answers) -> str:
     return "".join(_parts(answers))
 
 
+def render_part(part: Part) -> str:
+    """Return the text of a file that adds a job; see ``render``."""
+    return "".join(_parts_of_part(part))
+
+
+def _parts_of_part(part: Part) -> Iterator[str]:
+    yield _PART.format(job=scalar(part.job))
+    if part.stores:
+        yield "stores:\n" + _stores(part.stores)
+    yield _PART_JOBS.format(job=scalar(part.job))
+    yield from map(_source, part.sources)
+    yield f"    stores: {_value(list(part.into))}\n"
+    if part.schedule:
+        yield f"    schedule: {scalar(part.schedule)}\n"
+
+
 def _parts(answers: Answers) -> Iterator[str]:
     yield _HEAD.format(version=VERSION)
     yield _HOST.format(host=scalar(answers.host))
     if answers.key_file is not None:
         yield _KEY.format(key_file=scalar(str(answers.key_file)))
-    yield _STORES
-    for name, url in answers.stores.items():
-        yield f"  {scalar(name)}:\n    url: {scalar(url)}\n"
+    yield _STORES + _stores(answers.stores)
     if len(answers.stores) == 1:
         yield _SECOND
     yield _DEFAULTS.format(
@@ -135,10 +180,16 @@ def _parts(answers: Answers) -> Iterator[str]:
     yield _SCHEDULE.format(schedule=scalar(answers.schedule)) if answers.schedule else _NO_SCHEDULE
     yield _LEAVE_OUT
     yield _JOBS.format(job=scalar(answers.job))
-    for source in answers.sources:
-        yield f"      - path: {scalar(str(source.path))}\n"
-        if source.exclude:
-            yield f"        exclude: {_value(source.exclude)}\n"
+    yield from map(_source, answers.sources)
+
+
+def _stores(stores: dict[str, str]) -> str:
+    return "".join(f"  {scalar(name)}:\n    url: {scalar(url)}\n" for name, url in stores.items())
+
+
+def _source(source: Source) -> str:
+    text = f"      - path: {scalar(str(source.path))}\n"
+    return text + (f"        exclude: {_value(source.exclude)}\n" if source.exclude else "")
 
 
 def _value(value: object) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from backup.config.finding import NAMES
+from backup.config.finding import FOLDER, NAMES
 from backup.environment import SYSTEM_CONFIG, config_path, is_directory, variable
 from backup.errors import ConfigError
 from backup.private_files import write_private
+from backup.storage.os_errors import as_storage_errors
 
 OLD_SUFFIX = ".old"
+_PART_SUFFIX = ".yaml"
 _PRIVATE, _FOR_GROUP = 0o600, 0o640
+_UNCHANGEABLE = 0o755
 _FORCE = "--force"
 
 
@@ -77,6 +80,45 @@ def write_configuration(path: Path, text: str, *, force: bool, mode: int = _PRIV
     if mode != _PRIVATE:
         path.chmod(mode)
     return old
+
+
+def write_part(configuration: Path, name: str, text: str) -> Path:
+    """Write a file that adds to a configuration; whoever may read that may read it, too.
+
+    Args:
+        configuration: The file that it adds to.
+        name: What it is called, without a suffix.
+        text: All that it says.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        ConfigError: There is one of that name.
+        StorageError: It cannot be written.
+    """
+    folder = configuration.parent / FOLDER
+    is_new = not folder.exists()
+    path = folder / f"{name}{_PART_SUFFIX}"
+    try:
+        write_private(path, text.encode())
+    except FileExistsError:
+        raise ConfigError(
+            f"there is a file of that name already: {path}", hint="call the job otherwise"
+        ) from None
+    with as_storage_errors(f"cannot give {path} to those who may read {configuration}"):
+        if is_new:
+            _share(folder, configuration.parent)
+        _share(path, configuration)
+    return path
+
+
+def _share(path: Path, like: Path) -> None:
+    """Give ``path`` the group and the permissions of ``like``, but nobody else may change it."""
+    status = like.stat()
+    if path.stat().st_gid != status.st_gid:
+        os.chown(path, -1, status.st_gid)
+    path.chmod(status.st_mode & _UNCHANGEABLE)
 
 
 def _content(path: Path) -> bytes:

@@ -7,14 +7,14 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from backup.config.choices import DEFAULT_KEEP
 from backup.config.models import Source
 from backup.config.reading import load_configuration
-from backup.config.template import Answers, render, scalar
-from backup.config.writing import check_place, mode_of, place_of, write_configuration
+from backup.config.template import Answers, Part, render, render_part, scalar
+from backup.config.writing import check_place, mode_of, place_of, write_configuration, write_part
 from backup.environment import SYSTEM_CONFIG
 from backup.errors import BackupError, ConfigError
 from backup.retention import NOTHING_GOES, parse_keep
@@ -78,6 +78,30 @@ class TestText:
         assert job.compression == said.compression
         assert (job.keep or NOTHING_GOES) == said.keep
         assert list(job.sources) == said.sources
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(first=some_answers, second=some_answers)
+    def test_a_part_adds_a_job_to_it(self, tmp_path, first, second):
+        assume(first.job != second.job and not {*first.stores} & {*second.stores})
+        path = tmp_path / "config.yaml"
+        path.write_text(render(first), encoding="utf-8", newline="\n")
+        part = Part(
+            stores=second.stores,
+            job=second.job,
+            sources=second.sources,
+            into=[*second.stores, *first.stores],
+            schedule=second.schedule,
+        )
+        written = write_part(path, second.job, render_part(part))
+
+        read = load_configuration(path).configuration
+        written.unlink()
+
+        assert written.parent == tmp_path / "conf.d"
+        assert {*read.jobs} == {first.job, second.job}
+        assert list(read.job(second.job).sources) == second.sources
+        assert read.stores_of(second.job) == (*second.stores, *first.stores)
+        assert {name: one.url for name, one in read.stores.items()} == first.stores | second.stores
 
     def test_each_thing_that_it_says_has_a_comment(self):
         lines = render(answers()).splitlines()
@@ -186,3 +210,28 @@ class TestFile:
         assert place_of(tmp_path / "link.yaml", is_root=False) == tmp_path / "real.yaml"
         monkeypatch.setenv("AUTO_BACKUP_CONFIG", str(tmp_path / "named.yaml"))
         assert place_of(None, is_root=True) == tmp_path / "named.yaml"
+
+
+class TestPart:
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "config.yaml"
+        write_configuration(path, "version: 1\n", force=False, mode=0o640)
+        return path
+
+    def test_who_may_read_the_configuration_may_read_it_and_nobody_else_change_it(self, path):
+        path.parent.chmod(0o777)
+
+        part = write_part(path, "docs", "jobs: {}\n")
+
+        assert stat.S_IMODE(part.stat().st_mode) == 0o640
+        assert stat.S_IMODE(part.parent.stat().st_mode) == 0o755
+        assert part.stat().st_gid == path.stat().st_gid
+
+    def test_one_that_is_there_stays(self, path):
+        part = write_part(path, "docs", "jobs: {}\n")
+
+        with pytest.raises(ConfigError, match="there is a file of that name already"):
+            write_part(path, "docs", "stores: {}\n")
+
+        assert part.read_text() == "jobs: {}\n"
