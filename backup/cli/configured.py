@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from backup.cli.excluding import Excludes
 from backup.cli.invocation import Invocation
-from backup.config.problems import Problem, dotted
+from backup.config.problems import Problem, dotted, refuse_unknown_jobs
 from backup.environment import default_store_dir, in_container, variable
 from backup.errors import ConfigError
 from backup.model import ExcludeRules
@@ -63,14 +62,7 @@ def chosen_jobs(call: Invocation, names: Sequence[str]) -> tuple[Loaded, list[st
             " 'auto-backup config init' makes a configuration",
         )
     known = list(loaded.configuration.jobs)
-    for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            there = f"there are: {', '.join(known)}" if known else "it has none"
-            raise ConfigError(
-                f"there is no job {name!r} in {loaded.path}",
-                hint=f"did you mean {close[0]}?" if close else there,
-            )
+    refuse_unknown_jobs(names, known, str(loaded.path))
     if not known:
         raise ConfigError(
             f"there are no jobs in {loaded.path}", hint="see docs/CONFIGURATION.md for one"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +16,7 @@ from backup.cli.scheduling import Scheduling, open_scheduling, reasons_to_wait
 from backup.clock import system_clock
 from backup.config.finding import find_configuration, may_not_read
 from backup.config.identity import digest_of
+from backup.config.problems import refuse_unknown_jobs
 from backup.control import Answer, Request, ask
 from backup.errors import BackupError, ConfigError, DaemonError
 from backup.health import Health, examine
@@ -73,12 +73,7 @@ def _unusable(call: Invocation, error: ConfigError) -> _Besides:
 
 
 def _chosen(health: Health, names: Sequence[str], besides: _Besides) -> Health:
-    known = [one.job for one in health.jobs]
-    for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
-            raise ConfigError(f"the configuration has no job {name!r}", hint=hint)
+    refuse_unknown_jobs(names, [one.job for one in health.jobs])
     jobs = tuple(one for one in health.jobs if not names or one.job in names)
     problems = tuple(dict.fromkeys((*besides.problems, *health.problems)))
     return replace(

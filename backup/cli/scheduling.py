@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +13,7 @@ from backup.cli.configured import host_of_jobs
 from backup.cli.invocation import Invocation
 from backup.cli.output import print_note
 from backup.conditions import NO_CONDITIONS, reason_against
+from backup.config.problems import refuse_unknown_jobs
 from backup.environment import local_zone
 from backup.errors import ConfigError
 from backup.run_state import RUNS_NAME, JobRuns, RunState
@@ -41,10 +41,7 @@ class Scheduling(NamedTuple):
             ConfigError: There is none.
         """
         known = {one.name: one for one in self.tasks}
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
-            raise ConfigError(f"the configuration has no job {name!r}", hint=hint)
+        refuse_unknown_jobs([name], known)
         return known[name]
 
     def known(self) -> dict[str, JobRuns]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +21,7 @@ from backup.cli.output import (
     time_text,
 )
 from backup.clock import system_clock
-from backup.errors import ConfigError
+from backup.config.problems import refuse_unknown_jobs
 
 if TYPE_CHECKING:
     from backup.health import Health, JobHealth
@@ -195,7 +194,7 @@ def history(
     found = open_scheduling(call)
     names = jobs or list(found.configuration.jobs)
     known = {one.name for one in found.tasks} | set(found.state.jobs())
-    _refuse_unknown(names, known)
+    refuse_unknown_jobs(names, known)
     runs = [run for name in dict.fromkeys(names) for run in found.state.history(name, most)]
     runs = _with_ends(sorted(runs, key=lambda one: one.started, reverse=True)[:most], found.state)
     if call.json:
@@ -216,16 +215,6 @@ def _with_ends(runs: Sequence[Run], state: RunState) -> list[Run]:
 
     gone = state.gone() if any(one.outcome is None for one in runs) else []
     return [as_gone(one) if one in gone else one for one in runs]
-
-
-def _refuse_unknown(names: Sequence[str], known: set[str]) -> None:
-    for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(known))}"
-            )
-            raise ConfigError(f"the configuration has no job {name!r}", hint=hint)
 
 
 def _rows(runs: Sequence[Run]) -> Iterator[list[str]]:

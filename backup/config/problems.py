@@ -67,6 +67,26 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     return f"; known are {', '.join(sorted(known))}" if known else ""
 
 
+def refuse_unknown_jobs(
+    names: Iterable[str], known: Collection[str], who: str = "the configuration"
+) -> None:
+    """Refuse names that no job has.
+
+    Args:
+        names: What was asked for.
+        known: All jobs.
+        who: Who should know them.
+
+    Raises:
+        ConfigError: One of them is none; the hint names what is like it, or all.
+    """
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+            raise ConfigError(f"{who} has no job {name!r}", hint=hint if known else None)
+
+
 def refusal(problems: Iterable[Problem]) -> ConfigError:
     """Return the error that tells all of ``problems``, in the order of files and lines."""
     told = tuple(str(one) for one in sorted(problems))

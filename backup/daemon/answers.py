@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import tzinfo
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +14,7 @@ from backup._version import VERSION
 from backup.catalog import Catalog
 from backup.clock import Clock
 from backup.config.identity import digest_of, variable_digests
+from backup.config.problems import refuse_unknown_jobs
 from backup.control import Answer, Conversation, Request
 from backup.daemon.handovers import Handovers
 from backup.errors import ConfigError
@@ -110,13 +110,8 @@ class Answers:
         """
         known = self._daemon.in_use.tasks_with(request.options)
         jobs = [name for name, one in known.items() if not one.is_upkeep]
-        for name in request.names:
-            if name not in known:
-                close = get_close_matches(name, known, n=1)
-                raise ConfigError(
-                    f"the daemon knows no job {name!r}",
-                    hint=f"did you mean {close[0]}?" if close else f"there are: {', '.join(jobs)}",
-                )
+        if not set(request.names) <= known.keys():
+            refuse_unknown_jobs(request.names, jobs, "the daemon's configuration")
         return [known[name] for name in dict.fromkeys(request.names or jobs)]
 
 
