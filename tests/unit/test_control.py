@@ -361,17 +361,17 @@ class TestWhoMayAsk:
         assert may_answer(Peer(500, frozenset()), {500})
         assert not may_answer(Peer(501, frozenset()), {500})
 
-    def test_another_user_is_refused_by_the_daemon_too(self, tmp_path):
-        told, _ = ask_as_other(tmp_path, ["--reuid", "65534", "--clear-groups"], mode=0o666)
+    def test_another_user_is_refused_by_the_daemon_too(self, open_dir):
+        told, _ = ask_as_other(open_dir, ["--reuid", "65534", "--clear-groups"], mode=0o666)
         assert told == "refused: you may not ask this daemon for anything\n"
 
-    def test_another_user_cannot_even_connect(self, tmp_path):
-        told, _ = ask_as_other(tmp_path, ["--reuid", "65534", "--clear-groups"], mode=0o600)
+    def test_another_user_cannot_even_connect(self, open_dir):
+        told, _ = ask_as_other(open_dir, ["--reuid", "65534", "--clear-groups"], mode=0o600)
         assert "you may not ask the daemon at" in told
 
-    def test_a_member_of_the_group_is_answered(self, tmp_path):
+    def test_a_member_of_the_group_is_answered(self, open_dir):
         member = ["--reuid", "65534", "--regid", "65534", "--groups", "4321"]
-        told, _ = ask_as_other(tmp_path, member, group=4321)
+        told, _ = ask_as_other(open_dir, member, group=4321)
         assert told == "Answer(fields={'pid': 5})\n"
 
     def test_members_of_the_group_cannot_keep_root_from_it(self, tmp_path):
@@ -410,11 +410,9 @@ class TestWhoMayAsk:
                 process.kill()
 
 
-def ask_as_other(tmp_path, who, *, mode=None, group=None):
+def ask_as_other(open_dir, who, *, mode=None, group=None):
     python, environment = python_for_all()
-    for one in (tmp_path, *tmp_path.parents[:2]):
-        one.chmod(one.stat().st_mode | 0o011)
-    path = tmp_path / "control.sock"
+    path = open_dir / "control.sock"
     with serving(path, answering(pid=5), group=group):
         if mode is not None:
             path.chmod(mode)
