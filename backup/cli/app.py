@@ -26,11 +26,11 @@ from backup.cli.output import (
     print_note,
     print_text,
 )
-from backup.cli.process import interrupted_by_sigterm
+from backup.cli.process import interrupted_by_signals
 from backup.cli.terminal import is_conversation
 from backup.config.dotenv import use_dotenv_files
 from backup.environment import variable
-from backup.errors import BackupError
+from backup.errors import BackupError, ConfigError
 from backup.pool.own_process import keep_memory_private
 from backup.reporting import own_reporter
 from backup.wiring import Settings, expanded
@@ -124,7 +124,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> int:
     call = Invocation(alone=alone, reporter=own_reporter())
     if alone:
         keep_memory_private()
-    with interrupted_by_sigterm(alone=alone):
+    with interrupted_by_signals(alone=alone):
         status = _guarded(arguments, call)
         call.end_action("done" if status == 0 else "failed", exit_status=status)
         call.reporter.tell_details(call.details)
@@ -149,9 +149,27 @@ def _guarded(arguments: Sequence[str], call: Invocation) -> int:
         discard_output()
         status = call.status
     except Exception as error:  # noqa: BLE001 - no foreign traceback ever reaches a user
-        status = 1
-        _tell_fault(error, call)
+        status = _tell_fault(error, call) if _is_somewhere() else _tell_nowhere(call)
     return status
+
+
+def _is_somewhere() -> bool:
+    """Tell whether there is a current directory; somebody may have removed it."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
+def _tell_nowhere(call: Invocation) -> int:
+    """Tell that relative paths mean nothing here."""
+    error = ConfigError(
+        "the current directory does not exist any more", hint="change to another one: cd"
+    )
+    print_error(error)
+    call.end_action("failed", error=error.message, exit_status=error.exit_code)
+    return error.exit_code
 
 
 def _parse_and_run(arguments: list[str], call: Invocation) -> int:
@@ -218,12 +236,13 @@ def _hint(error: Any, command: str) -> str:
     return f"hint: see 'auto-backup {command}{' ' if command else ''}--help'"
 
 
-def _tell_fault(error: Exception, call: Invocation) -> None:
-    """Tell a fault of this program."""
+def _tell_fault(error: Exception, call: Invocation) -> int:
+    """Tell a fault of this program; return the exit status."""
     place = place_of(error)
     print_note(f"error: this is a fault of auto-backup: {place}")
     print_note("hint: please report it with the command that you gave")
     call.end_action("failed", error=place, exit_status=1)
+    return 1
 
 
 def place_of(error: Exception) -> str:

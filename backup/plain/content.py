@@ -120,7 +120,7 @@ class ArchiveContent:
             self._directory.close()
         return Written(
             self._counts,
-            tuple(self._problems),
+            tuple(dict.fromkeys(self._problems)),  # one of a file, however many pieces it has
             self._omissions.summary(),
             tuple(self._renamed),
             tuple(self._pieces),

@@ -170,7 +170,8 @@ def find_directory(source: ByteSource) -> Directory:
         at = tail.rfind(_END_MAGIC, 0, at)
     if at < 0 or at + END.size > len(tail):
         raise TruncatedError(
-            f"{source.name} has no directory at its end: it is cut off, or damaged"
+            f"{source.name} has no directory at its end: it is cut off, or damaged",
+            hint="get another copy; 'zip -FF' may find what is left of this one",
         )
     _, disk, first, here, count, size, offset, _ = END.unpack_from(tail, at)
     end = start + at

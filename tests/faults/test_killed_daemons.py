@@ -42,9 +42,9 @@ def at(offset):
 
 
 def handles_signals(process):
-    """Tell whether a daemon has come so far that it handles SIGHUP."""
+    """Tell whether a daemon has come so far that it handles SIGUSR1."""
     status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGHUP - 1) & 1
+    return int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGUSR1 - 1) & 1
 
 
 def test_killed_during_a_run(daemons):

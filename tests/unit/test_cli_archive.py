@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from backup.plain.formats import Format, format_at
-from tests.cli import done, run, run_on_terminal
+from tests.cli import done, run, run_on_terminal, start
 from tests.needs import needs
 
 IS_ROOT = os.geteuid() == 0
@@ -262,6 +262,17 @@ class TestNames:
         assert message in result.err
         assert list(docs.parent.iterdir()) == [docs]
 
+    def test_a_current_directory_that_has_been_removed(self, docs, tmp_path, monkeypatch):
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+
+        end = run("archive", docs)
+
+        assert end.status == 2
+        assert "the current directory does not exist any more" in end.err
+
     def test_a_source_that_does_not_exist(self, docs):
         result = run("archive", "dosc")
 
@@ -371,6 +382,19 @@ class TestTelling:
         assert (start["action"], start["event"]) == ("archive", "start")
         assert start["files"] == [str(docs.parent / "x.zip")]
         assert (end["event"], end["status"], end["exit_status"]) == ("end", "done", 0)
+
+    def test_a_large_file_that_changes_is_told_once(self, docs):
+        (docs / "big").write_bytes(b"x" * 100_000_000)
+        with start("archive", docs, "-o", "big.zip", "--json") as process:
+            until = time.monotonic() + 30
+            while not any(Path().glob(".big.zip.*")) and time.monotonic() < until:
+                time.sleep(0.005)
+            with (docs / "big").open("ab") as file:
+                file.write(b"more")
+            out = process.communicate(timeout=60)[0]
+
+        told = [one["reason"] for one in json.loads(out)["problems"]]
+        assert (process.returncode, told) == (3, ["changed while it was read"])
 
     @pytest.mark.skipif(not IS_ROOT, reason="needs a second user")
     def test_what_cannot_be_read_is_told_and_the_rest_is_there(self, docs, open_dir, as_nobody):

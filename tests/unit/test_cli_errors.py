@@ -173,7 +173,7 @@ class TestFaults:
 
 
 class TestInterruptions:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_backup_ends_with_130_and_leaves_nothing(self, number, big, store, private_home):
         with start("--now", "--source", big, "-s", store) as process:
             wait_for(lambda: any(store.rglob("*.partial")))
