@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backup.clock import Clock, system_clock
 from backup.environment import host_name, key_file_path, state_dir
-from backup.errors import IntegrityError, InvalidArgumentError
+from backup.errors import IntegrityError, InvalidArgumentError, SnapshotNotFoundError
 from backup.keys import load_key_file
 from backup.listing import StoredSnapshot, find_snapshot, list_snapshots
 from backup.locating import Located, is_file_url, locate, locate_path, locate_url
@@ -73,7 +73,13 @@ class RestoreManager:
             return locate_path(Path(snapshot))
         if is_file_url(snapshot):
             return locate_url(snapshot)
-        found = find_snapshot(self.storage, snapshot, host=slug(host_name()))
+        try:
+            found = find_snapshot(self.storage, snapshot, host=slug(host_name()))
+        except SnapshotNotFoundError as error:
+            if error.hint or not Path(snapshot).is_file():
+                raise
+            hint = f"the file {snapshot} was not looked at: to mean it, say ./{snapshot}"
+            raise SnapshotNotFoundError(error.message, hint=hint) from None
         return locate(self.storage, found.name)
 
     def open(self, snapshot: str) -> SnapshotReader:

@@ -313,6 +313,18 @@ class TestWhatIsAnArchive:
         assert result.status == 13
         assert "neither a snapshot nor a plain archive" in result.err
 
+    def test_where_no_snapshot_has_the_name_of_a_file_it_says_how_to_mean_the_file(
+        self, tmp_path, monkeypatch, key_file
+    ):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "photos").write_bytes(b"7z")
+
+        for command in ("ls", "verify"):
+            result = run(command, "photos", "-s", tmp_path / "store")
+
+            assert result.status == 10
+            assert "to mean it, say ./photos" in result.err
+
     def test_something_packed_that_is_no_tar_is_told(self, tmp_path):
         path = tmp_path / "a.tar.gz"
         path.write_bytes(b"\x1f\x8b" + bytes(40))
